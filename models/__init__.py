@@ -1,0 +1,1 @@
+"""What a segmenter is: torch, numpy and images. Knows no Ray, no MLflow, no HTTP."""

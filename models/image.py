@@ -1,0 +1,96 @@
+"""From an image file's bytes to the picture a person sees: upright RGB, with limits checked before pixels are decoded."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# JPEG covers MPO, what many phones write as .jpg: the first of its two pictures is decoded.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_ORIENTATION = 0x0112  # EXIF tag
+_QUARTER_TURNS = (5, 6, 7, 8)  # values of it that exchange width and height
+
+
+class InvalidImage(ValueError):
+    """Bytes that are no image, or not a whole one; the sender's fault."""
+
+
+class ImageTooLarge(InvalidImage):
+    """More bytes or pixels than the limits allow."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What is refused before decoding."""
+
+    max_bytes: int = 20 * 2**20
+    max_pixels: int = 64_000_000  # 192 MB as RGB; phones take up to 50 megapixels
+
+
+NO_LIMITS = ImageLimits(max_bytes=2**62, max_pixels=2**62)  # for one's own files
+
+
+def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray:
+    """The picture as a person sees it: (h, w, 3) uint8 RGB, EXIF orientation applied, alpha over white, first frame.
+
+    Raises `ImageTooLarge` before any pixel is decoded, `InvalidImage` for all else that is wrong with `data`.
+    """
+    image = _open(data, limits)
+    try:
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds for bad files, each of them the file's fault
+        raise InvalidImage(f"the {image.format} image is damaged: {_reason(error)}; send a complete file") from error
+
+
+def stored_and_upright_size(data: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The (height, width) in the file and, by its EXIF orientation, on the screen; reads the header only."""
+    image = _open(data, NO_LIMITS)
+    stored = (image.height, image.width)
+    turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+    return stored, stored[::-1] if turned else stored
+
+
+def orient(array: np.ndarray, data: bytes) -> np.ndarray:
+    """`array` (h, w) uint8, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
+    orientation = _open(data, NO_LIMITS).getexif().get(_ORIENTATION, 1)
+    turns = {
+        2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
+        6: lambda a: np.rot90(a, 3), 7: lambda a: np.rot90(a.T, 2), 8: np.rot90,
+    }  # fmt: skip
+    return np.ascontiguousarray(turns.get(orientation, np.asarray)(array))
+
+
+def _open(data: bytes, limits: ImageLimits) -> Image.Image:
+    if len(data) > limits.max_bytes:
+        raise ImageTooLarge(f"the image has {len(data)} bytes, the limit is {limits.max_bytes}; send a smaller file")
+    if not data:
+        raise InvalidImage("the image is empty (0 bytes); send the bytes of an image file")
+    Image.init()  # else Image.open knows some formats only after another image has failed to open
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(f"the image has more than the {limits.max_pixels} pixels of the limit; send a smaller one") from error
+    except Exception as error:
+        raise InvalidImage(f"the {len(data)} bytes are no image in a known format; send one of {', '.join(FORMATS)}") from error
+    if image.width * image.height > limits.max_pixels:
+        size = f"{image.width} x {image.height}"
+        raise ImageTooLarge(f"the image is {size} pixels, the limit is {limits.max_pixels} in all; send a smaller one")
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit grey: keep the upper byte
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n")[0][:120] or type(error).__name__

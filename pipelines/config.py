@@ -1,0 +1,93 @@
+"""All that a training run can be told. Frozen dataclasses; the command line is made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import tyro
+
+from models.fit import FitRule
+from models.unet import Architecture
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained."""
+
+    architecture: tyro.conf.OmitArgPrefixes[Architecture] = field(default_factory=Architecture)
+    input_size: tuple[int, int] = (256, 256)
+    """Height and width that the model sees."""
+    fit_rule: FitRule = "letterbox"
+    """How a photo fits that size: keep its shape and pad, or stretch."""
+    pretrained: bool = False
+    """Begin with an encoder pretrained on ImageNet; downloads its weights."""
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """How it is trained."""
+
+    epochs: int = 40
+    batch_size_per_worker: int = 16
+    learning_rate: float = 1e-3
+    """The highest, after the warm-up; a cosine then leads to zero."""
+    warmup_share: float = 0.05
+    """The part of all steps in which the learning rate rises."""
+    weight_decay: float = 1e-2
+    max_gradient_norm: float = 1.0
+    validate_every: int = 1
+    """Epochs between two validations; each writes a checkpoint. The last epoch always does."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the GPU, or the CPU's matrix unit, computes it natively."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """Where it is trained."""
+
+    num_workers: int = 1
+    use_gpu: bool = False
+    """One GPU for each worker."""
+    cpus_per_worker: int | None = None
+    """Default: an equal share of the CPUs that are free now."""
+    loader_processes: int | None = None
+    """Processes that read and augment for each worker. Default: none on CPUs, all of the worker's CPUs but one with a GPU."""
+    max_failures: int = 3
+    """How often lost workers are started again from the last checkpoint."""
+    wait_for_nodes: bool = False
+    """Wait for an autoscaler to bring the missing CPUs or GPUs, instead of refusing to start."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where the run is recorded."""
+
+    run_name: str | None = None
+    """Default: the kind of data and the time."""
+    resume: bool = False
+    """Go on with the run of that name, from its last checkpoint."""
+    experiment: str = "maskworks"
+    tracking_uri: str | None = None
+    """MLflow's address. Default: MLFLOW_TRACKING_URI, else a file under ~/.maskworks (or MASKWORKS_HOME)."""
+    storage: str | None = None
+    """Where checkpoints live: a path or URI that all nodes reach. Default: under ~/.maskworks."""
+    register: str | None = None
+    """Register the model under this name. Default: the kind of data."""
+    alias: str | None = None
+    """Give the new version this alias, such as champion."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a U-Net on labelled photos, record the run in MLflow and register the model."""
+
+    data: str
+    """oxford_pets:PATH, coco:PATH, masks:PATH or scenes."""
+    max_refused_share: float = 0.05
+    """Stop before training where readers refuse a larger part of the files than this."""
+    model: tyro.conf.OmitArgPrefixes[ModelConfig] = field(default_factory=ModelConfig)
+    optimization: tyro.conf.OmitArgPrefixes[OptimizationConfig] = field(default_factory=OptimizationConfig)
+    scale: tyro.conf.OmitArgPrefixes[ScaleConfig] = field(default_factory=ScaleConfig)
+    tracking: tyro.conf.OmitArgPrefixes[TrackingConfig] = field(default_factory=TrackingConfig)

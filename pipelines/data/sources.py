@@ -1,0 +1,49 @@
+"""`KIND:PATH`, the name of a data set wherever one is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.data.coco import read_coco
+from pipelines.data.masks import read_masks
+from pipelines.data.oxford_pets import read_oxford_pets
+from pipelines.data.records import InvalidData, LabelledData
+from pipelines.data.scenes import write_scenes
+from pipelines.home import home
+
+_READERS = {"oxford_pets": read_oxford_pets, "coco": read_coco, "masks": read_masks}
+FORMS = "oxford_pets:PATH, coco:PATH, masks:PATH or scenes"
+
+
+def read_data(source: str) -> LabelledData:
+    """The data set that `source` names: oxford_pets:PATH, coco:PATH, masks:PATH, scenes or scenes:PATH.
+
+    `scenes` are drawn at the first use and kept in PATH. Raises `InvalidData` where nothing can be trained on it.
+    """
+    kind, _, path = source.partition(":")
+    if kind == "scenes":
+        data = read_coco(draw_if_missing(source))
+    elif kind in _READERS and path:
+        data = _READERS[kind](_existing(path))
+    else:
+        raise InvalidData(f"data {source!r} is not known; write {FORMS}")
+    empty = [split for split in ("train", "val") if not data.splits.get(split)]
+    if empty:
+        reasons = "".join(f"\n  {refusal.path.name}: {refusal.reason}" for refusal in data.refused[:5])
+        raise InvalidData(f"{source} has no usable image in {' and '.join(empty)}; {len(data.refused)} files were refused{reasons}")
+    return data
+
+
+def draw_if_missing(source: str) -> Path | None:
+    """The folder of drawn scenes that `source` names, drawn on this machine if they are not there; None for other kinds."""
+    kind, _, path = source.partition(":")
+    if kind != "scenes":
+        return None
+    return write_scenes(Path(path).expanduser().absolute() if path else home() / "scenes")
+
+
+def _existing(path: str) -> Path:
+    folder = Path(path).expanduser().absolute()  # workers have another current directory
+    if not folder.exists():
+        raise InvalidData(f"{folder} does not exist; name the folder that holds the data, as this machine sees it")
+    return folder
