@@ -6,44 +6,53 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from models.label_set import LabelSet
+from models.label_set import Label, LabelSet
 
-_SMALLEST_NAMED = 0.002  # of the picture's area; the names of smaller regions would hide the picture
 
 
 def draw_overlay(photo: np.ndarray, class_map: np.ndarray, label_set: LabelSet, *, opacity: float = 0.45) -> np.ndarray:
     """The photo (h, w, 3) uint8 RGB with every class but background tinted, outlined and named; a new array."""
-    palette = np.array([label.color for label in label_set.labels], np.float32)
-    alpha = np.full(len(label_set), opacity, np.float32)
+    palette = np.array([label.color for label in label_set.labels], np.uint8)
+    picture = cv2.addWeighted(photo, 1 - opacity, palette[class_map], opacity, 0)
     if label_set.background is not None:
-        alpha[label_set.background] = 0
-    picture = _blend(photo, palette[class_map], alpha[class_map])
-    contours = {index: _outlines(class_map == index) for index in label_set.foreground}
+        is_background = class_map == label_set.background
+        picture[is_background] = photo[is_background]
     thickness = max(1, round(min(class_map.shape) / 240))
-    for index, outlines in contours.items():
-        cv2.drawContours(picture, outlines, -1, label_set.labels[index].color, thickness)
-    return _write_names(picture, contours, label_set)
-
-
-def _blend(photo: np.ndarray, tint: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    return np.rint(photo + (tint - photo) * alpha[..., None]).astype(np.uint8)
+    present = [index for index in np.unique(class_map).tolist() if index != label_set.background]
+    for index in present:
+        cv2.drawContours(picture, _outlines(class_map == index), -1, label_set.labels[index].color, thickness)
+    return _write_names(picture, class_map, [label_set.labels[index] for index in present])
 
 
 def _outlines(region: np.ndarray) -> list[np.ndarray]:
     return list(cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0])
 
 
-def _write_names(picture: np.ndarray, contours: dict[int, list[np.ndarray]], label_set: LabelSet) -> np.ndarray:
+def _write_names(picture: np.ndarray, class_map: np.ndarray, labels: list[Label]) -> np.ndarray:
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=max(10, min(picture.shape[:2]) // 24))
-    for index, outlines in contours.items():
-        label = label_set.labels[index]
-        for outline in outlines:
-            x, y, width, height = cv2.boundingRect(outline)
-            if width * height >= _SMALLEST_NAMED * picture.shape[0] * picture.shape[1]:
-                _write_name(draw, label.name, (x + width / 2, y + height / 2), font, label.color)
+    height = max(10, min(picture.shape[:2]) // 24)
+    font = ImageFont.load_default(size=height)
+    for label in labels:
+        for center in _wide_places(class_map == label.index, narrowest=height):
+            _write_name(draw, label.name, center, font, label.color)
     return np.array(image)
+
+
+def _wide_places(region: np.ndarray, narrowest: int) -> list[tuple[int, int]]:
+    """The (x, y) deepest inside each connected part, of those at least `narrowest` pixels wide there: names fit nowhere else."""
+    num_parts, parts, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
+    places = []
+    for part in range(1, num_parts):
+        left, top, width, height, area = stats[part].tolist()
+        if min(width, height) < narrowest or area < narrowest**2:
+            continue
+        inside = (parts[top : top + height, left : left + width] == part).view(np.uint8)
+        depth = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
+        _, deepest, _, (x, y) = cv2.minMaxLoc(depth)
+        if 2 * deepest >= narrowest:
+            places.append((left + x - 1, top + y - 1))
+    return places
 
 
 def _write_name(draw: ImageDraw.ImageDraw, name: str, center: tuple[float, float], font: ImageFont.FreeTypeFont, color: tuple) -> None:

@@ -1,0 +1,35 @@
+"""Index PNGs and overlays."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.label_set import LabelSet
+from models.mask_png import encode_mask_png
+from models.overlay import draw_overlay
+
+
+@pytest.mark.parametrize(("num_classes", "bits"), [(2, 1), (3, 2), (16, 4), (25, 8), (255, 8)])
+def test_an_index_png_holds_the_indices_and_the_colours(num_classes, bits):
+    label_set = LabelSet.from_names([f"class {i}" for i in range(num_classes)])
+    class_map = np.random.default_rng(0).integers(0, num_classes, (13, 7), dtype=np.uint8)
+    data = encode_mask_png(class_map, label_set)
+    image = Image.open(io.BytesIO(data))
+    assert image.mode == ("P" if bits > 1 or image.mode == "P" else "1")
+    assert data[24] == bits  # the depth in the header
+    assert (np.array(image) == class_map).all()
+    y, x = 3, 4
+    assert image.convert("RGB").getpixel((x, y)) == label_set.labels[class_map[y, x]].color
+
+
+def test_an_overlay_leaves_background_alone_and_tints_the_rest():
+    photo = np.full((60, 60, 3), 100, np.uint8)
+    class_map = np.zeros((60, 60), np.uint8)
+    class_map[20:40, 20:40] = 1
+    label_set = LabelSet.from_names(["background", "can"])
+    overlay = draw_overlay(photo, class_map, label_set)
+    assert (overlay[:15] == 100).all()
+    assert (overlay[22, 22] != 100).any()
+    assert (photo == 100).all()
