@@ -23,10 +23,10 @@ import requests
 import tyro
 from PIL import Image
 
+from models.home import home
 from pipelines.data.records import InvalidData
 from pipelines.data.scenes import draw_scene
 from pipelines.data.sources import read_data
-from pipelines.home import home
 
 API, MLFLOW, DASHBOARD, RAY = 8000, 5000, 8265, 6380  # ports
 OUTPUT = Path("demo-output")
@@ -92,7 +92,9 @@ def check_machine() -> None:
     home().mkdir(parents=True, exist_ok=True)
     free_gb = shutil.disk_usage(home()).free / 1e9
     if free_gb < _NEEDED_GB:
-        raise CannotRun(f"{free_gb:.1f} GB are free in {home()} and {_NEEDED_GB} are needed; free some space, or set MASKWORKS_HOME to another disk")
+        raise CannotRun(
+            f"{free_gb:.1f} GB are free in {home()} and {_NEEDED_GB} are needed; free some space, or set MASKWORKS_HOME to another disk"
+        )
 
 
 def sample_picture(source: str) -> bytes:
@@ -190,14 +192,17 @@ def show_answer(picture: bytes) -> None:
 def show_addresses() -> None:
     """Prints where everything is, and a line to copy."""
     token = "its token: ray get-auth-token"
-    print(f"""
+    print(
+        f"""
 API             http://127.0.0.1:{API}/v1/segment
 documentation   http://127.0.0.1:{API}/docs
 MLflow          http://127.0.0.1:{MLFLOW}
 Ray dashboard   http://127.0.0.1:{DASHBOARD}   ({token})
 
-curl --data-binary @{OUTPUT / 'picture.jpg'} 'http://127.0.0.1:{API}/v1/segment?format=overlay' --output overlay.png
-""", flush=True)
+curl --data-binary @{OUTPUT / "picture.jpg"} 'http://127.0.0.1:{API}/v1/segment?format=overlay' --output overlay.png
+""",
+        flush=True,
+    )
 
 
 def wait_for_the_end() -> None:

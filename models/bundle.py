@@ -1,7 +1,7 @@
 """A bundle: the directory that holds a segmenter and all that rebuilds it. Loading it unpickles nothing.
 
-    weights.safetensors   the network's parameters and buffers
-    model.json            architecture, label set, input size, fit rule, digest of the weights, and where it came from
+weights.safetensors   the network's parameters and buffers
+model.json            architecture, label set, input size, fit rule, digest of the weights, and where it came from
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def read_card(folder: Path) -> dict:
         raise InvalidBundle(f"{folder} is no bundle: {_CARD} cannot be read; name a directory that training wrote") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("head") != "semantic":
         stated = {name: card.get(name) for name in ("format", "head")} if isinstance(card, dict) else card
-        raise InvalidBundle(f"{folder}: {stated} is not format {FORMAT} with a semantic head; use the version that wrote it, or train again")
+        raise InvalidBundle(
+            f"{folder}: {stated} is not format {FORMAT} with a semantic head; use the version that wrote it, or train again"
+        )
     return card
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from models.image import ImageLimits, decode_image
+from models.image import DEFAULT_LIMITS, ImageLimits, decode_image
 from models.label_set import IGNORE_INDEX
 
 FitRule = Literal["letterbox", "stretch"]
@@ -71,7 +71,7 @@ def fit_mask(mask: np.ndarray, input_size: tuple[int, int], rule: FitRule) -> np
     return fitted
 
 
-def preprocess(data: bytes, input_size: tuple[int, int], rule: FitRule, limits: ImageLimits = ImageLimits()) -> InputImage:
+def preprocess(data: bytes, input_size: tuple[int, int], rule: FitRule, limits: ImageLimits = DEFAULT_LIMITS) -> InputImage:
     """An image file's bytes as the model takes them: the one way in for training, evaluation and serving.
 
     Raises `models.image.InvalidImage` and its `ImageTooLarge`.

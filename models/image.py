@@ -30,10 +30,11 @@ class ImageLimits:
     max_pixels: int = 64_000_000  # 192 MB as RGB; phones take up to 50 megapixels
 
 
+DEFAULT_LIMITS = ImageLimits()
 NO_LIMITS = ImageLimits(max_bytes=2**62, max_pixels=2**62)  # for one's own files
 
 
-def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> np.ndarray:
+def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
     """The picture as a person sees it: (h, w, 3) uint8 RGB, EXIF orientation applied, alpha over white, first frame.
 
     Raises `ImageTooLarge` before any pixel is decoded, `InvalidImage` for all else that is wrong with `data`.

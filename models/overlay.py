@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw, ImageFont
 from models.label_set import Label, LabelSet
 
 
-
 def draw_overlay(photo: np.ndarray, class_map: np.ndarray, label_set: LabelSet, *, opacity: float = 0.45) -> np.ndarray:
     """The photo (h, w, 3) uint8 RGB with every class but background tinted, outlined and named; a new array."""
     palette = np.array([label.color for label in label_set.labels], np.uint8)

@@ -42,6 +42,11 @@ class OptimizationConfig:
     """auto: bf16 where the GPU, or the CPU's matrix unit, computes it natively."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size_per_worker", "learning_rate", "validate_every"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+
 
 @dataclass(frozen=True)
 class ScaleConfig:
@@ -58,6 +63,10 @@ class ScaleConfig:
     """How often lost workers are started again from the last checkpoint."""
     wait_for_nodes: bool = False
     """Wait for an autoscaler to bring the missing CPUs or GPUs, instead of refusing to start."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers <= 0 or (self.cpus_per_worker or 1) <= 0:
+            raise ValueError(f"num_workers is {self.num_workers}, cpus_per_worker {self.cpus_per_worker}; both must be above 0")
 
 
 @dataclass(frozen=True)

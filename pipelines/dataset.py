@@ -62,7 +62,9 @@ def augmentation(input_size: tuple[int, int]) -> v2.Transform:
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(),
-            v2.RandomAffine(degrees=20, translate=(0.1, 0.1), scale=(0.7, 1.6), shear=8, interpolation=v2.InterpolationMode.BILINEAR, fill=fill),
+            v2.RandomAffine(
+                degrees=20, translate=(0.1, 0.1), scale=(0.7, 1.6), shear=8, interpolation=v2.InterpolationMode.BILINEAR, fill=fill
+            ),
             v2.RandomPhotometricDistort(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.5), hue=(-0.05, 0.05)),
             v2.RandomGrayscale(0.05),
         ]

@@ -1,7 +1,7 @@
 """Measures a bundle, or a running service, on one split of labelled data, at the photos' native resolution.
 
-    python -m pipelines.evaluate --data oxford_pets:PATH --split test --model PATH_OF_BUNDLE
-    python -m pipelines.evaluate --data oxford_pets:PATH --split test --service http://127.0.0.1:8000
+python -m pipelines.evaluate --data oxford_pets:PATH --split test --model PATH_OF_BUNDLE
+python -m pipelines.evaluate --data oxford_pets:PATH --split test --service http://127.0.0.1:8000
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def _served_names(address: str) -> list[str]:
 
 def _check_labels(names: list[str], label_set: LabelSet) -> None:
     if names != label_set.names:
-        raise InvalidData(f"the model's classes are {names}, the data's {label_set.names}; measure on data with the same classes in the same order")
+        raise InvalidData(
+            f"the model's classes are {names}, the data's {label_set.names}; measure on data with the same classes in the same order"
+        )
 
 
 if __name__ == "__main__":

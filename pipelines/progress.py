@@ -27,7 +27,9 @@ class Progress:
         """An epoch is trained."""
         self.epoch += 1
         left = self._left(self.epoch - self.first_epoch)
-        self._print(f"epoch {self.epoch}/{self.num_epochs}  loss {metrics['train_loss']:.3f}  {metrics['samples_per_s']:.1f} images/s  {left}")
+        self._print(
+            f"epoch {self.epoch}/{self.num_epochs}  loss {metrics['train_loss']:.3f}  {metrics['samples_per_s']:.1f} images/s  {left}"
+        )
 
     def validated(self, metrics: dict[str, float]) -> None:
         """Validation is done."""

@@ -34,6 +34,8 @@ def worker_share(config: ScaleConfig) -> Share:
         missing = {name: amount for name, amount in wanted.items() if amount > free.get(name, 0)}
         if missing:
             lines = ", ".join(f"{amount} {name}s are asked for and {free.get(name, 0):.0f} are free" for name, amount in missing.items())
-            raise NotEnoughResources(f"{lines}; lower --num-workers or --cpus-per-worker, or add --wait-for-nodes where an autoscaler brings more")
+            raise NotEnoughResources(
+                f"{lines}; lower --num-workers or --cpus-per-worker, or add --wait-for-nodes where an autoscaler brings more"
+            )
     processes = config.loader_processes if config.loader_processes is not None else (cpus - 1 if config.use_gpu else 0)
     return Share(cpus, processes)

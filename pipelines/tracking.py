@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,34 +13,33 @@ from pathlib import Path
 import mlflow
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus
 from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.time import get_current_time_millis
 
 import models
+from models.home import home, resolve_tracking_uri
 from pipelines.config import TrainConfig
-from pipelines.home import home
 
-_SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema([ColSpec(DataType.binary, "mask_png")])
+_SIGNATURE = ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema([ColSpec(DataType.binary, "mask_png")]))
+_REQUIREMENTS = (
+    "torch",
+    "segmentation-models-pytorch",
+    "timm",
+    "safetensors",
+    "opencv-python-headless",
+    "pillow",
+    "faster-coco-eval",
+    "numpy",
+    "pandas",
 )
-_REQUIREMENTS = ("torch", "segmentation-models-pytorch", "timm", "safetensors", "opencv-python-headless", "pillow", "faster-coco-eval", "numpy", "pandas")
 _LONGEST_PARAM = 6000  # characters; MLflow's own limit
 
 
-class RunNameTaken(ValueError):
-    """A run name that is in use, or one to resume that is not there."""
-
-
-def resolve_tracking_uri(stated: str | None) -> str:
-    """MLflow's address: as stated, else `MLFLOW_TRACKING_URI`, else an SQLite file under `home()`; absolute."""
-    stated = stated or os.environ.get("MLFLOW_TRACKING_URI")
-    if stated:
-        return stated
-    home().mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{home() / 'mlflow.db'}"
+class WrongRun(ValueError):
+    """A run name that is in use, or one to resume that is not there, is done, or was told other things."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,6 @@ class TrackedRun:
         """Records JSON under the artifact path."""
         self._client.log_dict(self.run_id, content, path)
 
-    def set_tags(self, tags: dict[str, str]) -> None:
-        """Adds tags to the run."""
-        self._client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-
     def set_status(self, status: str) -> None:
         """Ends the run as FINISHED, FAILED or KILLED, or sets it RUNNING again."""
         if status == "RUNNING":
@@ -83,6 +79,7 @@ class TrackedRun:
         if not enabled:
             yield
             return
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
         monitor = SystemMetricsMonitor(self.run_id, tracking_uri=self.tracking_uri, resume_logging=True)
         monitor.start()
         try:
@@ -93,7 +90,8 @@ class TrackedRun:
     def log_model(self, bundle: Path, *, register_as: str, alias: str | None) -> str:
         """Records the bundle as an MLflow model with its signature and registers it; the new version's number."""
         mlflow.set_tracking_uri(self.tracking_uri)
-        with mlflow.start_run(run_id=self.run_id):
+        with mlflow.start_run(run_id=self.run_id), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*input example was not provided")  # the signature is stated, not guessed
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
@@ -112,23 +110,38 @@ class TrackedRun:
 def open_run(config: TrainConfig, run_name: str, tags: dict[str, str]) -> TrackedRun:
     """The run to record in: a new one with all of the config as parameters, or with `resume` the one of that name.
 
-    Raises `RunNameTaken`.
+    Raises `WrongRun`.
     """
     uri = resolve_tracking_uri(config.tracking.tracking_uri)
     client = MlflowClient(uri)
     experiment_id = _experiment(client, uri, config.tracking.experiment)
     found = client.search_runs([experiment_id], f"attributes.run_name = '{run_name}'", max_results=1)
-    if bool(found) != config.tracking.resume:
-        state, remedy = ("exists", "add --resume to go on with it, or choose another") if found else ("does not exist", "drop --resume to start it, or correct")
-        raise RunNameTaken(f"a run {run_name!r} {state} in {uri}; {remedy} --run-name")
-    if found:
+    params = {name: str(value)[:_LONGEST_PARAM] for name, value in _flatten(asdict(config)).items()}
+    if config.tracking.resume:
+        if not found:
+            raise WrongRun(f"a run {run_name!r} does not exist in {uri}; drop --resume to start it, or correct --run-name")
+        _check_resumable(found[0], run_name, params)
         run = TrackedRun(uri, found[0].info.run_id)
-        run.set_status(RunStatus.to_string(RunStatus.RUNNING))
+        run.set_status("RUNNING")
         return run
+    if found:
+        raise WrongRun(f"a run {run_name!r} exists in {uri}; add --resume to go on with it, or choose another --run-name")
     run = TrackedRun(uri, client.create_run(experiment_id, run_name=run_name, tags=tags).info.run_id)
-    params = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in _flatten(asdict(config)).items()]
-    client.log_batch(run.run_id, params=params)
+    client.log_batch(run.run_id, params=[Param(name, value) for name, value in params.items()])
     return run
+
+
+def _check_resumable(found: Run, run_name: str, params: dict[str, str]) -> None:
+    """The same data, model and optimisation, or the second half would be of another training; scale may differ."""
+    if found.info.status == RunStatus.to_string(RunStatus.FINISHED):
+        raise WrongRun(f"the run {run_name!r} is finished; choose another --run-name to train again")
+    changed = [
+        f"{name} was {found.data.params.get(name)} and is {value}"
+        for name, value in params.items()
+        if name.startswith(("data", "model.", "optimization.")) and found.data.params.get(name) != value
+    ]
+    if changed:
+        raise WrongRun(f"the run {run_name!r} was started otherwise: {'; '.join(changed)}; say the same, or choose another --run-name")
 
 
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:

@@ -1,11 +1,12 @@
 """Trains a U-Net on labelled photos with Ray Train, records the run in MLflow and registers the model.
 
-    python -m pipelines.train --data scenes
-    python -m pipelines.train --help
+python -m pipelines.train --data scenes
+python -m pipelines.train --help
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -21,15 +22,15 @@ import tyro
 from ray.train.torch import TorchTrainer
 
 from models.bundle import save_bundle
+from models.home import home
 from models.segmenter import SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
 from pipelines.checkpoint import load_weights
 from pipelines.config import TrainConfig
 from pipelines.data.records import InvalidData, LabelledData
 from pipelines.data.sources import read_data
-from pipelines.home import home
 from pipelines.resources import NotEnoughResources, Share, worker_share
-from pipelines.tracking import RunNameTaken, TrackedRun, open_run
+from pipelines.tracking import TrackedRun, WrongRun, open_run
 from pipelines.train_worker import TrainJob, train_worker
 
 _SCORE = "miou"  # the best checkpoint is the one that scores highest on `val`
@@ -45,9 +46,10 @@ def main(config: TrainConfig) -> None:
     kind = config.data.partition(":")[0]
     run_name = config.tracking.run_name or f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
 
+    _quieten()
     # Ray Train's controller looks for reports this often; its default of 2 s would be waited for at each of them.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.init(log_to_driver=True, ignore_reinit_error=True)
+    ray.init(logging_level="warning", ignore_reinit_error=True)
     share = worker_share(config.scale)
     digest = data.digest()
     run = open_run(config, run_name, {"data_digest": digest, "code_version": _code_version()})
@@ -65,6 +67,14 @@ def main(config: TrainConfig) -> None:
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")
 
 
+def _quieten() -> None:
+    """Leaves the terminal to the progress of the training."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it would print each line twice
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
 def _read(config: TrainConfig) -> LabelledData:
     data = read_data(config.data)
     sizes = ", ".join(f"{len(records)} {split}" for split, records in data.splits.items())
@@ -75,7 +85,9 @@ def _read(config: TrainConfig) -> LabelledData:
         print(f"refused {len(data.refused) - _REFUSALS_SHOWN} more; the run's refused_files.json lists them")
     share = len(data.refused) / (len(data.refused) + sum(map(len, data.splits.values())))
     if share > config.max_refused_share:
-        raise InvalidData(f"{share:.1%} of the files were refused, the limit is {config.max_refused_share:.1%}; mend them, or raise --max-refused-share")
+        raise InvalidData(
+            f"{share:.1%} of the files were refused, the limit is {config.max_refused_share:.1%}; mend them, or raise --max-refused-share"
+        )
     return data
 
 
@@ -94,6 +106,7 @@ def _fit(config: TrainConfig, job: TrainJob, share: Share, run_name: str) -> ray
             storage_path=storage,
             failure_config=ray.train.FailureConfig(max_failures=config.scale.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=_SCORE),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
     return trainer.fit()
@@ -131,5 +144,5 @@ def _code_version() -> str:
 if __name__ == "__main__":
     try:
         main(tyro.cli(TrainConfig))
-    except (InvalidData, InvalidArchitecture, NotEnoughResources, RunNameTaken) as error:
+    except (InvalidData, InvalidArchitecture, NotEnoughResources, WrongRun) as error:
         sys.exit(f"error: {error}")

@@ -118,7 +118,9 @@ def _train_epoch(trained: nn.Module, loader, optimizer, epoch: int, config: Opti
         progress.step_done(epoch, step - epoch * num_steps)
     totals.seconds = time.perf_counter() - begin
     if not math.isfinite(float(totals.loss)):
-        raise FloatingPointError(f"the loss of epoch {epoch + 1} is {float(totals.loss)}; lower --learning-rate from {config.learning_rate}")
+        raise FloatingPointError(
+            f"the loss of epoch {epoch + 1} is {float(totals.loss)}; lower --learning-rate from {config.learning_rate}"
+        )
     return totals
 
 

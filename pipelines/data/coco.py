@@ -45,13 +45,17 @@ class CocoAnnotation:
         stored, upright = stored_and_upright_size(image)
         size = self.size or upright
         if size not in (stored, upright):
-            raise InvalidData(f"the annotations are for {size[1]} x {size[0]} pixels, the photo has {upright[1]} x {upright[0]}; correct width and height, or the polygons, in the JSON")
+            raise InvalidData(
+                f"the annotations are for {size[1]} x {size[0]} pixels, the photo has {upright[1]} x {upright[0]}; correct width and height, or the polygons, in the JSON"
+            )
         drawn = self._draw(size)
         return drawn if size == upright else orient(drawn, image)
 
     def _draw(self, size: tuple[int, int]) -> np.ndarray:
         class_map = np.full(size, self.background, np.uint8)
-        regions = [(_rasterize(each.segmentation, size), IGNORE_INDEX if each.is_crowd else each.class_index, each) for each in self.objects]
+        regions = [
+            (_rasterize(each.segmentation, size), IGNORE_INDEX if each.is_crowd else each.class_index, each) for each in self.objects
+        ]
         for region, value, _ in sorted(regions, key=lambda entry: (not entry[2].is_crowd, -int(entry[0].sum()))):
             class_map[region] = value
         return class_map
@@ -107,7 +111,9 @@ def _merge_categories(files: dict[str, Path]) -> dict[int, str]:
     for path in files.values():
         for category in _load(path)["categories"]:
             if merged.setdefault(category["id"], category["name"]) != category["name"]:
-                raise InvalidData(f"{path}: category {category['id']} is {category['name']!r} here and {merged[category['id']]!r} in another split; use one name")
+                raise InvalidData(
+                    f"{path}: category {category['id']} is {category['name']!r} here and {merged[category['id']]!r} in another split; use one name"
+                )
     return merged
 
 
@@ -124,7 +130,9 @@ def _records(path: Path, split: str, index_of: dict[int, int]) -> tuple[list[Rec
     by_image: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         if annotation["image_id"] not in by_image:
-            raise InvalidData(f"{path}: annotation {annotation.get('id')} is of image {annotation['image_id']}, which is not listed; export it again")
+            raise InvalidData(
+                f"{path}: annotation {annotation.get('id')} is of image {annotation['image_id']}, which is not listed; export it again"
+            )
         by_image[annotation["image_id"]].append(annotation)
     folder = _image_folder(path, split)
     records, refused = [], []
@@ -149,7 +157,9 @@ def _image_folder(path: Path, split: str) -> Path:
 def _object(annotation: dict, index_of: dict[int, int]) -> CocoObject:
     name = f"annotation {annotation.get('id')}"
     if annotation.get("category_id") not in index_of:
-        raise InvalidData(f"{name} has the category {annotation.get('category_id')}, which is not listed; add it to categories or remove the annotation")
+        raise InvalidData(
+            f"{name} has the category {annotation.get('category_id')}, which is not listed; add it to categories or remove the annotation"
+        )
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, list):
         if any(len(polygon) % 2 for polygon in segmentation):
@@ -167,7 +177,11 @@ def _rasterize(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
     if isinstance(segmentation, dict) and list(segmentation.get("size", ())) != [h, w]:
         raise InvalidData(f"run lengths are for {segmentation.get('size')}, the image is {[h, w]} (height, width); export them again")
     try:
-        rles = coco_mask.frPyObjects(segmentation, h, w) if isinstance(segmentation, list) or isinstance(segmentation["counts"], list) else segmentation
+        rles = (
+            coco_mask.frPyObjects(segmentation, h, w)
+            if isinstance(segmentation, list) or isinstance(segmentation["counts"], list)
+            else segmentation
+        )
         return coco_mask.decode(coco_mask.merge(rles) if isinstance(rles, list) else rles).astype(bool)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InvalidData(f"a segmentation cannot be read ({error}); export it as polygons or run lengths") from error

@@ -28,7 +28,9 @@ class MaskFile:
         values = self._values()
         _, size = stored_and_upright_size(image)
         if values.shape != size:
-            raise InvalidData(f"{self.path.name} is {values.shape[1]} x {values.shape[0]}, its image {size[1]} x {size[0]}; export the mask at the image's size")
+            raise InvalidData(
+                f"{self.path.name} is {values.shape[1]} x {values.shape[0]}, its image {size[1]} x {size[0]}; export the mask at the image's size"
+            )
         self._check(np.unique(values))
         return np.where(values == IGNORE_INDEX, IGNORE_INDEX, values - self.first_value).astype(np.uint8)
 
@@ -36,7 +38,9 @@ class MaskFile:
         try:
             with Image.open(self.path, formats=("PNG",)) as image:
                 if image.mode not in _INDEX_MODES:
-                    raise InvalidData(f"{self.path.name} is a {image.mode} picture; a mask has one channel of class indices: convert its colours to indices")
+                    raise InvalidData(
+                        f"{self.path.name} is a {image.mode} picture; a mask has one channel of class indices: convert its colours to indices"
+                    )
                 return np.array(image, np.uint8)
         except (OSError, SyntaxError) as error:
             raise InvalidData(f"{self.path.name} cannot be read as PNG ({error}); export the mask again") from error
@@ -45,6 +49,8 @@ class MaskFile:
         last = self.first_value + self.num_classes - 1
         wrong = [int(value) for value in present if not self.first_value <= value <= last and value != IGNORE_INDEX]
         if wrong:
-            raise InvalidData(f"{self.path.name} holds the values {wrong[:5]}; classes are {self.first_value} to {last}, {IGNORE_INDEX} is ignored: export indices, or complete the label list")
+            raise InvalidData(
+                f"{self.path.name} holds the values {wrong[:5]}; classes are {self.first_value} to {last}, {IGNORE_INDEX} is ignored: export indices, or complete the label list"
+            )
         if set(present.tolist()) == {0, IGNORE_INDEX}:
             raise InvalidData(f"{self.path.name} holds only 0 and 255, and 255 means ignored; write the class's index instead of 255")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from models.home import home
 from pipelines.data.coco import read_coco
 from pipelines.data.masks import read_masks
 from pipelines.data.oxford_pets import read_oxford_pets
 from pipelines.data.records import InvalidData, LabelledData
 from pipelines.data.scenes import write_scenes
-from pipelines.home import home
 
 _READERS = {"oxford_pets": read_oxford_pets, "coco": read_coco, "masks": read_masks}
 FORMS = "oxford_pets:PATH, coco:PATH, masks:PATH or scenes"

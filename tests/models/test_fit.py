@@ -40,4 +40,6 @@ def test_a_mask_follows_its_image_to_the_same_cells():
     image[10:20, 30:50] = 255
     mask = (image[..., 0] > 0).astype(np.uint8)
     fitted = fit_image(image, (64, 64), "letterbox")
-    assert ((fitted.pixels[..., 0] > 127) & (fit_mask(mask, (64, 64), "letterbox") == 1)).sum() == (fit_mask(mask, (64, 64), "letterbox") == 1).sum()
+    assert ((fitted.pixels[..., 0] > 127) & (fit_mask(mask, (64, 64), "letterbox") == 1)).sum() == (
+        fit_mask(mask, (64, 64), "letterbox") == 1
+    ).sum()

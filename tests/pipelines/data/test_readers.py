@@ -93,7 +93,9 @@ def square(x, y, side):
     return [x, y, x + side, y, x + side, y + side, x, y + side]
 
 
-def write_coco(root, annotations, *, size=(20, 10), stated=None, exif=None, categories=({"id": 3, "name": "can"}, {"id": 1, "name": "box"})):
+def write_coco(
+    root, annotations, *, size=(20, 10), stated=None, exif=None, categories=({"id": 3, "name": "can"}, {"id": 1, "name": "box"})
+):
     """One image of `size` (width, height) called a.jpg, with the annotations on it, in train; the same in val."""
     for split in ("train", "val"):
         (root / "images" / split).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+from torchvision import tv_tensors
+
+from models.segmenter import SegmenterSpec
+from models.unet import Architecture
+from pipelines.data.scenes import write_scenes
+from pipelines.data.sources import read_data
+from pipelines.dataset import Sample, ShardedBatchSampler, TrainingSet, training_loader
+
+
+def batches(rank=0, world_size=1, epoch=0, num_samples=10, global_batch_size=4, seed=0):
+    sampler = ShardedBatchSampler(num_samples, global_batch_size=global_batch_size, rank=rank, world_size=world_size, seed=seed)
+    sampler.epoch = epoch
+    return list(sampler)
+
+
+def test_every_sample_comes_once_an_epoch_and_no_batch_is_a_small_rest():
+    sizes = [len(batch) for batch in batches()]
+    assert sizes == [5, 5]
+    assert sorted(sample.index for batch in batches() for sample in batch) == list(range(10))
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_workers_share_the_same_global_batches_whatever_their_number(world_size):
+    alone = [{(s.index, s.seed) for s in batch} for batch in batches()]
+    shared = zip(*(batches(rank=rank, world_size=world_size) for rank in range(world_size)))
+    assert [{(s.index, s.seed) for part in parts for s in part} for parts in shared] == alone
+
+
+def test_all_workers_take_equally_many_steps_and_none_gets_an_empty_batch():
+    for num_samples in range(4, 40):
+        shards = [batches(rank=rank, world_size=4, num_samples=num_samples, global_batch_size=8) for rank in range(4)]
+        assert len({len(shard) for shard in shards}) == 1
+        assert min(len(batch) for shard in shards for batch in shard) >= 1
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    assert batches(epoch=3) == batches(epoch=3)
+    assert batches(epoch=3) != batches(epoch=4)
+    assert batches(seed=1) != batches(seed=2)
+
+
+def test_more_workers_than_images_is_refused():
+    with pytest.raises(ValueError, match="at most 2 workers"):
+        ShardedBatchSampler(2, global_batch_size=8, rank=0, world_size=3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    data = read_data(f"coco:{write_scenes(tmp_path_factory.mktemp('data') / 'scenes', num_train=4, num_val=1)}")
+    return TrainingSet(data.splits["train"], SegmenterSpec(Architecture(), data.label_set, (64, 96)))
+
+
+def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(scenes):
+    first, again, other = (scenes[Sample(0, seed)] for seed in (5, 5, 6))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_augmentation_leaves_the_global_random_state_alone(scenes):
+    before = torch.random.get_rng_state()
+    scenes[Sample(0, 1)]
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_mask_moves_with_the_image(scenes):
+    image = torch.zeros(3, 64, 96, dtype=torch.uint8)
+    image[:, 20:40, 30:60] = 255
+    mask = (image[0] > 0).to(torch.uint8)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        affine = scenes.augment.transforms[1]
+        moved, moved_mask = affine(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        inside = moved_mask == 1
+        agreement = ((moved[0] > 127) == inside)[moved_mask != 255]
+        assert inside.any()
+        assert agreement.float().mean() > 0.98
+
+
+def test_the_loader_gives_bytes_and_indices(scenes):
+    sampler = ShardedBatchSampler(4, global_batch_size=2, rank=0, world_size=1, seed=0)
+    images, masks = next(iter(training_loader(scenes, sampler, loader_processes=0, pin_memory=False)))
+    assert (images.shape, images.dtype) == ((2, 3, 64, 96), torch.uint8)
+    assert (masks.shape, masks.dtype) == ((2, 64, 96), torch.int64)
+    assert set(np.unique(masks)) <= {0, 1, 2, 3, 4, 5, 255}
