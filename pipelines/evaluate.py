@@ -1,6 +1,6 @@
 """Measures a bundle, or a running service, on one split of labelled data, at the photos' native resolution.
 
-python -m pipelines.evaluate --data oxford_pets:PATH --split test --model PATH_OF_BUNDLE
+python -m pipelines.evaluate --data oxford_pets:PATH --split test --model models:/pets@champion
 python -m pipelines.evaluate --data oxford_pets:PATH --split test --service http://127.0.0.1:8000
 """
 
@@ -28,6 +28,7 @@ from models.segmenter import Segmenter
 from pipelines.data.records import InvalidData, Record
 from pipelines.data.sources import read_data
 from pipelines.dataset import read_example
+from pipelines.tracking import download_bundle
 
 _CONNECTIONS = 4
 _TIMEOUT_S = 60
@@ -40,8 +41,8 @@ class EvaluateConfig:
     data: str
     """oxford_pets:PATH, coco:PATH, masks:PATH or scenes."""
     split: str = "val"
-    model: Path | None = None
-    """A bundle's directory."""
+    model: str | None = None
+    """A bundle: its directory, runs:/<id>/model, models:/<name>/<version> or models:/<name>@<alias>."""
     service: str | None = None
     """The address of a running service, such as http://127.0.0.1:8000."""
     json_file: Path | None = None
@@ -92,7 +93,7 @@ def main(config: EvaluateConfig) -> None:
         _check_labels(_served_names(address), data.label_set)
         counts = count_answers(address, records, len(data.label_set))
     elif config.model:
-        segmenter = load_bundle(config.model)
+        segmenter = load_bundle(download_bundle(config.model))
         _check_labels(segmenter.spec.label_set.names, data.label_set)
         counts = count_predictions(segmenter, records)
     else:

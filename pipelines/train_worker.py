@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 import time
@@ -46,6 +47,7 @@ class TrainJob:
 
 def train_worker(job: TrainJob) -> None:
     """Trains from the last checkpoint, or from the start, to the last epoch; reports each validation with a checkpoint."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # else every report is printed whole
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -56,7 +58,7 @@ def train_worker(job: TrainJob) -> None:
     torch.manual_seed(optimization.seed)
     network = build_network(job.spec.architecture, len(job.spec.label_set), pretrained=job.config.model.pretrained)
     network = network.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=optimization.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=optimization.weight_decay, fused=True)
     state = _restore(network, optimizer)
     trained = ray.train.torch.prepare_model(network)
 
