@@ -47,7 +47,7 @@ class TrainJob:
 
 def train_worker(job: TrainJob) -> None:
     """Trains from the last checkpoint, or from the start, to the last epoch; reports each validation with a checkpoint."""
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # else every report is printed whole
+    logging.getLogger().setLevel(logging.WARNING)  # else Ray Train prints every report whole
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()

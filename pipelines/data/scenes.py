@@ -21,6 +21,7 @@ from pipelines.data.scenes_shelf import cast_shadows, develop, draw_place
 CLASS_NAMES = ("background", "can", "box", "bottle", "apple", "lemon")
 SMALLEST = 64  # pixels; in less no object can be told from another
 DRAWING = 1  # raised when the same seed gives another scene than before
+PARAMETERS_FILE = "scenes.json"  # what a folder of scenes was made with
 SEEDS_PER_SPLIT = 1_000_000
 
 
@@ -82,7 +83,7 @@ def write_scenes(folder: Path, *, num_train: int = 320, num_val: int = 64, seed:
     try:
         for split, first, num in split_seeds(num_train, num_val, seed):
             _write_split(draft, split, range(first, first + num), size)
-        (draft / "scenes.json").write_text(json.dumps(made_with, indent=2) + "\n")
+        (draft / PARAMETERS_FILE).write_text(json.dumps(made_with, indent=2) + "\n")
         try:
             draft.rename(folder)
         except OSError:
@@ -106,7 +107,7 @@ def _holds(folder: Path, made_with: dict) -> bool:
     rule = "a scenes folder is new, empty or complete with the same parameters"
     remedy = "choose another folder, or delete this one first"
     try:
-        found = json.loads((folder / "scenes.json").read_text())
+        found = json.loads((folder / PARAMETERS_FILE).read_text())
     except (OSError, ValueError):
         raise FileExistsError(f"{folder} holds something other than scenes; {rule}; {remedy}") from None
     if found != made_with:

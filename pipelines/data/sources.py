@@ -9,7 +9,7 @@ from pipelines.data.coco import read_coco
 from pipelines.data.masks import read_masks
 from pipelines.data.oxford_pets import read_oxford_pets
 from pipelines.data.records import InvalidData, LabelledData
-from pipelines.data.scenes import write_scenes
+from pipelines.data.scenes import DRAWING, PARAMETERS_FILE, write_scenes
 
 _READERS = {"oxford_pets": read_oxford_pets, "coco": read_coco, "masks": read_masks}
 FORMS = "oxford_pets:PATH, coco:PATH, masks:PATH or scenes"
@@ -39,7 +39,13 @@ def draw_if_missing(source: str) -> Path | None:
     kind, _, path = source.partition(":")
     if kind != "scenes":
         return None
-    return write_scenes(Path(path).expanduser().absolute() if path else home() / "scenes")
+    folder = Path(path).expanduser().absolute() if path else home() / f"scenes-{DRAWING}"
+    if path and (folder / PARAMETERS_FILE).is_file():
+        return folder  # a folder of one's own, with other numbers
+    try:
+        return write_scenes(folder)
+    except OSError as error:
+        raise InvalidData(f"scenes cannot be drawn: {error}") from error
 
 
 def _existing(path: str) -> Path:

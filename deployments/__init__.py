@@ -1,0 +1,1 @@
+"""How a model answers: the Serve graph and its HTTP interface. Knows models, not pipelines."""

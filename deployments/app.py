@@ -1,0 +1,131 @@
+"""The Serve application: `serve run deployments.app:build_app model_uri=...` and `serve deploy deployments/serve.yaml`.
+
+Annotations are not postponed here: Serve reads `build_app`'s to check the arguments.
+"""
+
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+
+from deployments.api import Api, create_app
+from deployments.config import AppConfig
+from deployments.formats import Format
+from deployments.graph import Codec, FusedGraph
+from deployments.model_source import fetch_bundle, resolve
+from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
+from models.bundle import read_spec
+
+# glibc would give a batch's memory back to the kernel after each batch and fault it in again.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+_MODEL_CPUS, _STAGE_CPUS = 0.5, 0.1  # for placement only; small, so that both placements fit two cores
+
+
+def build_app(config: AppConfig) -> Application:
+    """The application in the configured placement. Raises `model_source.ModelNotFound`."""
+    address = resolve(config.model_uri, config.tracking_uri)
+    config = config.model_copy(update={"model_uri": address.uri, "tracking_uri": address.tracking_uri})
+    if config.placement == "fused":
+        return _deployment(FusedIngress, config, config.num_replicas, _MODEL_CPUS, config.num_gpus).bind(config)
+    return _deployment(SplitIngress, config, config.num_replicas, _STAGE_CPUS).bind(
+        config,
+        _deployment(Preprocess, config, config.num_replicas, _STAGE_CPUS).bind(config),
+        _deployment(Model, config, config.num_model_replicas, _MODEL_CPUS, config.num_gpus).bind(config),
+        _deployment(Postprocess, config, config.num_replicas, _STAGE_CPUS).bind(config),
+    )
+
+
+def _deployment(cls: type, config: AppConfig, num_replicas: int, num_cpus: float, num_gpus: float = 0) -> serve.Deployment:
+    actor_options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": _KEEP_MEMORY}}
+    return serve.deployment(cls).options(
+        num_replicas=num_replicas, max_ongoing_requests=config.max_ongoing_requests, ray_actor_options=actor_options
+    )
+
+
+@serve.ingress()
+class FusedIngress:
+    """HTTP and all stages in one process."""
+
+    def __init__(self, config: AppConfig) -> None:
+        served = fetch_bundle(config.model_uri, config.tracking_uri)
+        graph = FusedGraph(served, config)
+        self._api = Api(graph, graph.spec, served.version, config)
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return create_app(self._api)
+
+
+@serve.ingress()
+class SplitIngress:
+    """HTTP; the stages are deployments of their own."""
+
+    def __init__(self, config: AppConfig, preprocess: DeploymentHandle, model: DeploymentHandle, postprocess: DeploymentHandle) -> None:
+        served = fetch_bundle(config.model_uri, config.tracking_uri)
+        self._api = Api(SplitGraph(preprocess, model, postprocess), read_spec(served.folder), served.version, config)
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return create_app(self._api)
+
+
+class SplitGraph:
+    """The stages behind handles. What one returns goes straight to the next."""
+
+    def __init__(self, preprocess: DeploymentHandle, model: DeploymentHandle, postprocess: DeploymentHandle) -> None:
+        # By reference, since gRPC between replicas, which Serve's throughput mode turns on, refuses photos of over 4 MB.
+        handles = (handle.options(_by_reference=True) for handle in (preprocess, model, postprocess))
+        self._preprocess, self._model, self._postprocess = handles
+
+    async def segment(self, data: bytes, answer_format: Format) -> Answer:
+        try:
+            return await self._chain(data, answer_format)
+        except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
+            return await self._chain(data, answer_format)
+
+    async def check(self) -> None:
+        for handle in (self._preprocess, self._model, self._postprocess):
+            await handle.check.remote()
+
+    async def _chain(self, data: bytes, answer_format: Format) -> Answer:
+        prepared = self._preprocess.remote(data)
+        predicted = self._model.remote(prepared)
+        return await self._postprocess.remote(predicted, answer_format, data if answer_format.needs_photo else None)
+
+
+class Preprocess:
+    def __init__(self, config: AppConfig) -> None:
+        served = fetch_bundle(config.model_uri, config.tracking_uri)
+        self._stage = Preprocessor(read_spec(served.folder), config.image_limits)
+        self._codec = Codec(config.codec_threads)
+
+    async def __call__(self, data: bytes) -> Prepared:
+        return await self._codec.run(self._stage, data)
+
+    async def check(self) -> None:
+        await self._codec.check()
+
+
+class Model:
+    def __init__(self, config: AppConfig) -> None:
+        from deployments.model_stage import BatchedModel  # brings torch, which the other stages' processes have no use for
+
+        self._model = BatchedModel(fetch_bundle(config.model_uri, config.tracking_uri), config)
+
+    async def __call__(self, prepared: Prepared) -> Predicted:
+        return await self._model.predict(prepared)
+
+    async def check(self) -> None:
+        await self._model.check()
+
+
+class Postprocess:
+    def __init__(self, config: AppConfig) -> None:
+        served = fetch_bundle(config.model_uri, config.tracking_uri)
+        self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
+        self._codec = Codec(config.codec_threads)
+
+    async def __call__(self, predicted: Predicted, answer_format: Format, photo: bytes | None) -> Answer:
+        return await self._codec.run(self._stage, predicted, answer_format, photo)
+
+    async def check(self) -> None:
+        await self._codec.check()

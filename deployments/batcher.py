@@ -1,0 +1,90 @@
+"""Batches of whatever waits while the model is busy.
+
+Serve's own `@serve.batch` cuts its batches before the model is free: without a wait each holds one request however long the
+queue, and with a wait a lone request pays it. Here a batch is taken when the model can start on it, so that batches grow with
+the load and an idle server answers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One item's result, how many shared its batch, how long it waited for its turn and how long the batch took."""
+
+    value: Any
+    batch_size: int
+    queue_s: float
+    run_s: float
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    item: Any
+    arrived: float
+    outcome: asyncio.Future
+
+
+class Batcher:
+    """Runs `run` on one thread of its own, so one batch at a time: a device works on one batch, and memory holds two.
+
+    `run` takes a list and returns a value or an exception for each item. To be used from one event loop.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Any]], list[Any]], max_batch_size: int, wait_s: float = 0) -> None:
+        self._run, self._max_batch_size, self._wait_s = run, max_batch_size, wait_s
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._waiting: deque[_Waiting] = deque()
+        self._worker: asyncio.Task | None = None
+
+    async def submit(self, item: Any) -> Outcome:
+        """Raises what `run` returned as the item's exception."""
+        outcome = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(item, time.perf_counter(), outcome))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await outcome
+
+    async def check(self) -> None:
+        """Returns when the model's thread is free; for health checks."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
+    async def _work(self) -> None:
+        try:
+            if self._wait_s and len(self._waiting) < self._max_batch_size:
+                await asyncio.sleep(self._wait_s)
+            while batch := self._next_batch():
+                await self._answer(batch)
+        finally:
+            self._worker = None
+
+    def _next_batch(self) -> list[_Waiting]:
+        batch = []
+        while self._waiting and len(batch) < self._max_batch_size:
+            waiting = self._waiting.popleft()
+            if not waiting.outcome.done():  # its caller has gone
+                batch.append(waiting)
+        return batch
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        start = time.perf_counter()
+        try:
+            values = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, [each.item for each in batch])
+        except Exception as error:
+            values = [error] * len(batch)
+        run_s = time.perf_counter() - start
+        for each, value in zip(batch, values, strict=True):
+            if each.outcome.done():
+                continue
+            if isinstance(value, Exception):
+                each.outcome.set_exception(value)
+            else:
+                each.outcome.set_result(Outcome(value, len(batch), start - each.arrived, run_s))

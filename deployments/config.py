@@ -1,0 +1,44 @@
+"""What `serve run deployments.app:build_app` and the config file can set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.image import ImageLimits
+
+
+class AppConfig(BaseModel):
+    """The application's arguments; only `model_uri` has no default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_uri: str = Field(description="A bundle's path, runs:/<id>/<name>, models:/<name>@<alias> or models:/<name>/<version>.")
+    tracking_uri: str | None = Field(
+        None, description="MLflow's address; where unset, MLFLOW_TRACKING_URI or the file that training writes to."
+    )
+    placement: Literal["fused", "split"] = Field(
+        "fused", description="`fused`: all stages in each ingress replica. `split`: a deployment for each stage."
+    )
+    num_replicas: int = Field(1, ge=1, description="Replicas of the fused ingress; in `split` of ingress, preprocess and postprocess.")
+    num_model_replicas: int = Field(1, ge=1, description="Replicas of the model deployment in `split`.")
+    num_gpus: float = Field(0, ge=0, description="GPUs for each replica that holds a model; 0 computes on the CPU.")
+    model_threads: int = Field(1, ge=1, description="CPU threads that one forward pass uses.")
+    codec_threads: int = Field(2, ge=1, description="Threads of one replica that decode and encode images.")
+    max_batch_size: int = Field(8, ge=1, description="The most images in one forward pass.")
+    batch_wait_s: float = Field(
+        0, ge=0, le=1, description="How long an idle model waits for a fuller batch; while it is busy, batches fill without waiting."
+    )
+    max_body_bytes: int = Field(20 * 2**20, ge=1, description="The longest request body.")
+    max_pixels: int = Field(64_000_000, ge=1, description="The most pixels of an image, read from its header before it is decoded.")
+    body_timeout_s: float = Field(30, gt=0, description="How long a body may take to arrive.")
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        return ImageLimits(max_bytes=self.max_body_bytes, max_pixels=self.max_pixels)
+
+    @property
+    def max_ongoing_requests(self) -> int:
+        """Of every deployment: one batch computes while the next one fills, with room for slow bodies and refusals."""
+        return max(4 * self.max_batch_size, 16)

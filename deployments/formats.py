@@ -1,0 +1,128 @@
+"""The forms of an answer: one table of names, media types and encoders, and the choice among them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from deployments.problems import InvalidRequest, NotAcceptable
+from models.label_set import LabelSet
+from models.mask_png import encode_mask_png
+from models.objects import find_objects
+from models.overlay import draw_overlay
+from models.prediction import Prediction
+from models.restore import restore_confidence
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an answer is made of. Shapes: class_map (h, w) uint8; photo (h, w, 3) uint8 RGB, None where none is drawn on."""
+
+    class_map: np.ndarray
+    prediction: Prediction
+    label_set: LabelSet
+    model_version: str
+    photo: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Format:
+    """One form of the answer. It travels between deployments by itself, so it holds no function."""
+
+    name: str
+    media_type: str
+    summary: str
+    needs_photo: bool = False
+    negotiable: bool = True
+    """Whether an Accept header can ask for it; else only `?format=` does."""
+
+
+JSON = Format("json", "application/json", "Objects with class, score, box, area and COCO RLE, and each class's share of the pixels.")
+PNG = Format("png", "image/png", "Index PNG: a pixel's value is the class's index, the palette shows the classes' colours.")
+OVERLAY = Format("overlay", "image/png", "The photo with classes tinted, outlined and named.", needs_photo=True, negotiable=False)
+_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
+FORMATS = (JSON, PNG, OVERLAY)  # in the order of preference where the caller has none
+
+
+def encode(answer_format: Format, content: Content) -> bytes:
+    """The answer's body."""
+    return _ENCODERS[answer_format.name](content)
+
+
+def choose_format(name: str | None, accept: str | None) -> Format:
+    """The format of `?format=`, else the one that the Accept header prefers. Raises `InvalidRequest`, `NotAcceptable`."""
+    if name is not None:
+        chosen = next((each for each in FORMATS if each.name == name), None)
+        if chosen is None:
+            raise InvalidRequest(f"format {name[:40]!r} is not known; use one of {', '.join(each.name for each in FORMATS)}")
+        return chosen
+    ranges = _media_ranges(accept or "*/*")
+    candidates = [each for each in FORMATS if each.negotiable]
+    quality = {each.name: _quality(each.media_type, ranges) for each in candidates}
+    best = max(candidates, key=lambda each: quality[each.name])
+    if quality[best.name] <= 0:
+        known = ", ".join(each.media_type for each in candidates)
+        raise NotAcceptable(f"no answer can be {(accept or '')[:80]!r}; accept one of {known}, or ask with ?format=")
+    return best
+
+
+def _media_ranges(accept: str) -> dict[str, float]:
+    """Each media range of an Accept header with its quality; what cannot be read counts as not acceptable."""
+    ranges = {}
+    for part in accept.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+        ranges[media_range] = float(quality) if _QUALITY.fullmatch(quality) else 0.0
+    return ranges
+
+
+def _quality(media_type: str, ranges: dict[str, float]) -> float:
+    """That of the most specific range that covers `media_type`; 0 where none does."""
+    general = media_type.split("/")[0] + "/*"
+    return next((ranges[each] for each in (media_type, general, "*/*") if each in ranges), 0.0)
+
+
+def _encode_json(content: Content) -> bytes:
+    labels = content.label_set.labels
+    num_pixels = np.bincount(content.class_map.ravel(), minlength=len(labels))
+    objects = find_objects(content.class_map, restore_confidence(content.prediction), content.label_set)
+    answer = {
+        "model_version": content.model_version,
+        "size": list(content.class_map.shape),
+        "objects": [
+            {
+                "class": labels[each.class_index].name,
+                "class_index": each.class_index,
+                "score": each.score,
+                "box": list(each.box),
+                "area": each.area,
+                "segmentation": each.rle,
+            }
+            for each in objects
+        ],
+        "classes": [
+            {"index": label.index, "name": label.name, "share": round(int(num_pixels[label.index]) / content.class_map.size, 6)}
+            for label in labels
+        ],
+    }
+    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _encode_mask(content: Content) -> bytes:
+    return encode_mask_png(content.class_map, content.label_set)
+
+
+def _encode_overlay(content: Content) -> bytes:
+    file = io.BytesIO()
+    picture = draw_overlay(content.photo, content.class_map, content.label_set)
+    Image.fromarray(picture).save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+_ENCODERS: dict[str, Callable[[Content], bytes]] = {"json": _encode_json, "png": _encode_mask, "overlay": _encode_overlay}

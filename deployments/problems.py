@@ -1,0 +1,133 @@
+"""Errors as a caller sees them: the one table from exceptions to HTTP, as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from models.image import ImageTooLarge, InvalidImage
+
+MEDIA_TYPE = "application/problem+json"
+logger = logging.getLogger("ray.serve")
+
+
+class InvalidRequest(ValueError):
+    """A request that says something that the interface does not know."""
+
+
+class BodyTooLarge(InvalidRequest):
+    """A body over the limit, by its own word or by what came."""
+
+
+class BodyTooSlow(InvalidRequest):
+    """A body that did not arrive in time."""
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """A body that is not declared as an image or a form."""
+
+
+class NotAcceptable(InvalidRequest):
+    """An Accept header that no format satisfies."""
+
+
+class NotReady(RuntimeError):
+    """A stage of the graph does not answer."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`detail` None: the exception's own words, which were written for the caller."""
+
+    status: int
+    name: str
+    title: str
+    detail: str | None = None
+
+
+_BUSY = "The server cannot take the request now; try again in a second."
+_LOST = "The request ended before its body did; send it again."
+INTERNAL = Problem(500, "internal", "Internal error", "The server failed. Its log has the reason under this request id.")
+
+# The first line whose type matches counts.
+PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
+    (ImageTooLarge, Problem(413, "image-too-large", "Image too large")),
+    (InvalidImage, Problem(400, "invalid-image", "Invalid image")),
+    (BodyTooLarge, Problem(413, "body-too-large", "Body too large")),
+    (BodyTooSlow, Problem(408, "body-too-slow", "Body too slow")),
+    (UnsupportedMediaType, Problem(415, "unsupported-media-type", "Unsupported media type")),
+    (NotAcceptable, Problem(406, "not-acceptable", "Not acceptable")),
+    (InvalidRequest, Problem(400, "invalid-request", "Invalid request")),
+    (ClientDisconnect, Problem(400, "incomplete-body", "Incomplete body", _LOST)),
+    (NotReady, Problem(503, "not-ready", "Not ready")),
+    (BackPressureError, Problem(503, "overloaded", "Overloaded", _BUSY)),
+    (DeploymentUnavailableError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (RayActorError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (MemoryError, Problem(503, "out-of-memory", "Out of memory", _BUSY)),
+)
+
+
+def problem_of(error: BaseException) -> tuple[Problem, str]:
+    """The table's line for `error` and the sentence for the caller; what the table does not know is an internal error."""
+    cause = error.cause if isinstance(error, RayTaskError) and error.cause is not None else error
+    for kind, problem in PROBLEMS:
+        if isinstance(cause, kind):
+            return problem, problem.detail or str(cause)
+    return INTERNAL, INTERNAL.detail
+
+
+def problem_response(request: Request, error: BaseException) -> Response:
+    """`error` as a problem document; internal errors are logged in full under the request's id."""
+    problem, detail = problem_of(error)
+    if problem is INTERNAL:
+        logger.error("request %s failed", _request_id(request), exc_info=error)
+    headers = {"Retry-After": "1"} if problem.status == 503 else {}
+    return _response(request, problem, detail, headers)
+
+
+async def http_exception_response(request: Request, error: HTTPException) -> Response:
+    """The framework's own refusals, such as 404 and 405, in the same form."""
+    phrase = HTTPStatus(error.status_code).phrase
+    name = phrase.lower().replace(" ", "-")
+    detail = f"{request.method} {request.url.path[:200]}: {phrase.lower()}; GET /openapi.json lists what there is."
+    return _response(request, Problem(error.status_code, name, phrase), detail, dict(error.headers or {}))
+
+
+class AnswerProblems:
+    """Middleware of a route: whatever its endpoint raises leaves as a problem document."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            response = problem_response(Request(scope), error)
+            await response(scope, receive, send)
+
+
+def _response(request: Request, problem: Problem, detail: str, headers: dict[str, str]) -> Response:
+    document = {
+        "type": f"urn:maskworks:problem:{problem.name}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "request_id": _request_id(request),
+    }
+    return Response(json.dumps(document), problem.status, headers, MEDIA_TYPE)
+
+
+def _request_id(request: Request) -> str | None:
+    """Serve gives every request one, or keeps the caller's, and repeats it in the answer's X-Request-Id."""
+    value = request.headers.get("x-request-id")
+    return value and value[:200]

@@ -1,0 +1,58 @@
+"""The HTTP interface over all stages in this process, with no Ray."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from deployments.api import Api, create_app
+from deployments.config import AppConfig
+from deployments.graph import FusedGraph
+from deployments.model_source import fetch_bundle
+
+MAX_BODY_BYTES = 200_000
+
+
+def encode_photo(pixels: np.ndarray, format: str = "JPEG", **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format, **options)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def pixels() -> np.ndarray:
+    """A picture with some structure, not square: (90, 120, 3)."""
+    y, x = np.mgrid[:90, :120]
+    return np.stack([x * 2, y * 2, 255 * ((x - 60) ** 2 + (y - 40) ** 2 < 900)], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def photo(pixels: np.ndarray) -> bytes:
+    return encode_photo(pixels)
+
+
+@pytest.fixture(scope="session")
+def config(bundle_folder: Path) -> AppConfig:
+    return AppConfig(model_uri=str(bundle_folder), max_body_bytes=MAX_BODY_BYTES, max_pixels=1_000_000, body_timeout_s=2)
+
+
+@pytest.fixture(scope="session")
+def graph(config: AppConfig) -> FusedGraph:
+    return FusedGraph(fetch_bundle(config.model_uri), config)
+
+
+@pytest.fixture(scope="session")
+def api(graph: FusedGraph, config: AppConfig) -> Api:
+    return Api(graph, graph.spec, fetch_bundle(config.model_uri).version, config)
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[TestClient]:
+    with TestClient(create_app(api)) as client:
+        yield client
