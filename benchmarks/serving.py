@@ -206,11 +206,22 @@ def serving_rss_bytes() -> int:
     return total
 
 
-def _row(placement: str, model: str, connections: int, latencies_s: list[float], elapsed_s: float, limit: Row | None, rss_bytes: int) -> Row:
+def _row(
+    placement: str, model: str, connections: int, latencies_s: list[float], elapsed_s: float, limit: Row | None, rss_bytes: int
+) -> Row:
     percentiles = statistics.quantiles(latencies_s, n=100)
     rate = len(latencies_s) / elapsed_s
     ratio = rate / limit.images_per_s if limit else 1.0
-    return Row(placement, model, connections, round(rate, 1), round(percentiles[49] * 1e3, 1), round(percentiles[98] * 1e3, 1), round(ratio, 3), rss_bytes)
+    return Row(
+        placement,
+        model,
+        connections,
+        round(rate, 1),
+        round(percentiles[49] * 1e3, 1),
+        round(percentiles[98] * 1e3, 1),
+        round(ratio, 3),
+        rss_bytes,
+    )
 
 
 def show(row: Row) -> Row:

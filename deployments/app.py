@@ -16,9 +16,11 @@ from deployments.graph import Codec, FusedGraph
 from deployments.model_source import fetch_bundle, resolve
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
 from models.bundle import read_spec
+from models.image import InvalidImage
 
-# glibc would give a batch's memory back to the kernel after each batch and fault it in again.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+# glibc would give a batch's memory back to the kernel after each batch and fault it in again; the one arena, since the others,
+# which threads get, hold no block of over 64 MB and heed no threshold.
+_KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _MODEL_CPUS, _STAGE_CPUS = 0.5, 0.1  # for placement only; small, so that both placements fit two cores
 
 
@@ -69,7 +71,10 @@ class SplitIngress:
 
 
 class SplitGraph:
-    """The stages behind handles. What one returns goes straight to the next."""
+    """The stages behind handles. What one returns goes straight to the next.
+
+    A refused image goes through as a value that each stage hands on: raised in a replica, each would cost the log a traceback.
+    """
 
     def __init__(self, preprocess: DeploymentHandle, model: DeploymentHandle, postprocess: DeploymentHandle) -> None:
         # By reference, since gRPC between replicas, which Serve's throughput mode turns on, refuses photos of over 4 MB.
@@ -89,7 +94,10 @@ class SplitGraph:
     async def _chain(self, data: bytes, answer_format: Format) -> Answer:
         prepared = self._preprocess.remote(data)
         predicted = self._model.remote(prepared)
-        return await self._postprocess.remote(predicted, answer_format, data if answer_format.needs_photo else None)
+        answer = await self._postprocess.remote(predicted, answer_format, data if answer_format.needs_photo else None)
+        if isinstance(answer, InvalidImage):
+            raise answer
+        return answer
 
 
 class Preprocess:
@@ -98,8 +106,11 @@ class Preprocess:
         self._stage = Preprocessor(read_spec(served.folder), config.image_limits)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, data: bytes) -> Prepared:
-        return await self._codec.run(self._stage, data)
+    async def __call__(self, data: bytes) -> Prepared | InvalidImage:
+        try:
+            return await self._codec.run(self._stage, data)
+        except InvalidImage as refusal:
+            return refusal
 
     async def check(self) -> None:
         await self._codec.check()
@@ -111,8 +122,8 @@ class Model:
 
         self._model = BatchedModel(fetch_bundle(config.model_uri, config.tracking_uri), config)
 
-    async def __call__(self, prepared: Prepared) -> Predicted:
-        return await self._model.predict(prepared)
+    async def __call__(self, prepared: Prepared | InvalidImage) -> Predicted | InvalidImage:
+        return prepared if isinstance(prepared, InvalidImage) else await self._model.predict(prepared)
 
     async def check(self) -> None:
         await self._model.check()
@@ -124,7 +135,9 @@ class Postprocess:
         self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, predicted: Predicted, answer_format: Format, photo: bytes | None) -> Answer:
+    async def __call__(self, predicted: Predicted | InvalidImage, answer_format: Format, photo: bytes | None) -> Answer | InvalidImage:
+        if isinstance(predicted, InvalidImage):
+            return predicted
         return await self._codec.run(self._stage, predicted, answer_format, photo)
 
     async def check(self) -> None:

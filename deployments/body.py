@@ -11,7 +11,8 @@ from starlette.requests import Request
 from deployments.problems import BodyTooLarge, BodyTooSlow, InvalidRequest, UnsupportedMediaType
 
 _FORM = "multipart/form-data"
-_UNDECLARED = ("", "application/octet-stream")
+# The last is what curl says of `--data-binary` where nobody says otherwise.
+_UNDECLARED = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 
 
 async def read_image(request: Request, max_bytes: int, timeout_s: float) -> bytes:

@@ -55,7 +55,13 @@ class Shell:
 
     def _run(self, line: str) -> str:
         done = subprocess.run(
-            ["bash", "-c", line], env=self.environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE_S
+            ["bash", "-c", line],
+            env=self.environment,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}"
         return done.stdout
@@ -63,7 +69,9 @@ class Shell:
     def _serve(self, line: str, ready: str) -> str:
         log = Path(self.environment["MASKWORKS_HOME"]) / f"server-{len(self.servers)}.log"
         with log.open("w") as file:
-            server = subprocess.Popen(["bash", "-c", line], env=self.environment, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+            server = subprocess.Popen(
+                ["bash", "-c", line], env=self.environment, cwd=ROOT, stdout=file, stderr=file, start_new_session=True
+            )
         self.servers.append(server)
         deadline = time.monotonic() + PATIENCE_S
         while not answers(ready):

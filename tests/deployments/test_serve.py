@@ -60,7 +60,9 @@ def post_all(client: httpx.Client, bodies: list[bytes]) -> list[httpx.Response]:
 
 @pytest.mark.parametrize("answer_format", ["json", "png", "overlay"])
 def test_both_placements_give_the_same_bytes(address, photo, answer_format):
-    answers = [httpx.post(f"{address}/{placement}/v1/segment?format={answer_format}", content=photo, timeout=60) for placement in PLACEMENTS]
+    answers = [
+        httpx.post(f"{address}/{placement}/v1/segment?format={answer_format}", content=photo, timeout=60) for placement in PLACEMENTS
+    ]
     assert [each.status_code for each in answers] == [200, 200]
     assert answers[0].content == answers[1].content
     assert answers[0].headers["x-model-version"] == answers[1].headers["x-model-version"]
