@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -137,6 +138,8 @@ def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
 
 def _code_version() -> str:
     """The commit of the checkout, with `-dirty` where files differ from it; `unknown` outside one."""
+    if shutil.which("git") is None:
+        return "unknown"
     described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True)
     return described.stdout.strip() or "unknown"
 
