@@ -71,7 +71,7 @@ def test_no_image(client, content):
 
 
 @pytest.mark.parametrize(
-    "media_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", "multipart/mixed; boundary=x"]
+    "media_type", ["application/json", "text/plain", "application/xml", "multipart/mixed; boundary=x"]
 )
 def test_other_media_types(client, photo, media_type):
     response = client.post("/v1/segment", content=photo, headers={"Content-Type": media_type})
