@@ -152,5 +152,5 @@ def test_the_pages_files_and_commands_exist():
 
 
 def test_serve_runs_argument_is_one_that_the_application_takes():
-    for name in re.findall(r"build_app (\w+)=", README) + ["placement"]:
+    for name in [*re.findall(r"build_app (\w+)=", README), "placement"]:
         assert name in AppConfig.model_fields
