@@ -75,7 +75,9 @@ def main(config: DemoConfig) -> None:
     with ExitStack() as started:
         started.enter_context(running("mlflow", mlflow_command(), environment, until=f"{tracking_uri}/health"))
         subprocess.run(["ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
-        started.enter_context(running("ray", ray_command(), environment, until=f"http://127.0.0.1:{DASHBOARD}/api/version"))
+        started.enter_context(
+            running("ray", ray_command(), environment, until=f"http://127.0.0.1:{DASHBOARD}/api/version", ending=signal.SIGTERM)
+        )
         run(f"python -m pipelines.train --data {shlex.quote(config.data)} --alias champion {_QUICK[kind]}", environment)
         serve = f"serve run deployments.app:build_app model_uri=models:/{kind}@champion"
         started.enter_context(running("serve", serve, environment, until=f"http://127.0.0.1:{API}/readyz"))
@@ -125,17 +127,17 @@ def ray_command() -> str:
 def run(command: str, environment: dict[str, str]) -> None:
     """Runs the command to its end with its output shown; raises `CannotRun` where it fails."""
     print(f"\n$ {command}", flush=True)
-    with process(command, environment, None) as running_process:
+    with process(command, environment) as running_process:
         if running_process.wait():
             raise CannotRun(f"this command failed, its last lines say why: {command}")
 
 
 @contextmanager
-def running(name: str, command: str, environment: dict[str, str], *, until: str) -> Iterator[None]:
+def running(name: str, command: str, environment: dict[str, str], *, until: str, ending: int = signal.SIGINT) -> Iterator[None]:
     """Runs the command beside this program, its output in a file, from when the address `until` answers 200."""
     print(f"\n$ {command}", flush=True)
     log_path = OUTPUT / f"{name}.log"
-    with log_path.open("wb") as log, process(command, environment, log) as started:
+    with log_path.open("wb") as log, process(command, environment, log, ending) as started:
         deadline = time.monotonic() + _PATIENCE_S
         while not answers(until):
             if started.poll() is not None or time.monotonic() > deadline:
@@ -146,28 +148,18 @@ def running(name: str, command: str, environment: dict[str, str], *, until: str)
 
 
 @contextmanager
-def process(command: str, environment: dict[str, str], log) -> Iterator[subprocess.Popen]:
+def process(command: str, environment: dict[str, str], log=None, ending: int = signal.SIGINT) -> Iterator[subprocess.Popen]:
     """The command's process in a group of its own, so that Ctrl-C reaches it only through this program, in order."""
     started = subprocess.Popen(shlex.split(command), env=environment, stdout=log, stderr=log and subprocess.STDOUT, start_new_session=True)
     try:
         yield started
     finally:
-        stop(started)
-
-
-def stop(started: subprocess.Popen) -> None:
-    """Ends the process and its children: asks, waits, then ends what is left of the group."""
-    signal_group(started.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        started.wait(_STOP_S)
-    signal_group(started.pid, signal.SIGKILL)
-    started.wait()
-
-
-def signal_group(pid: int, sign: signal.Signals) -> None:
-    """Sends the signal to the process group, if it is still there."""
-    with suppress(ProcessLookupError):
-        os.killpg(pid, sign)
+        started.send_signal(ending)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(_STOP_S)
+        with suppress(ProcessLookupError):  # what is left of the group
+            os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
 
 
 def answers(address: str) -> bool:
