@@ -36,6 +36,8 @@ from pipelines.train_worker import TrainJob, train_worker
 
 _SCORE = "miou"  # the best checkpoint is the one that scores highest on `val`
 _CHECKPOINTS_KEPT = 2
+# glibc would give a step's large tensors back to the kernel and fault them in again, a quarter of the time of 25 classes on CPUs.
+_KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _REFUSALS_SHOWN = 10
 
 
@@ -108,6 +110,7 @@ def _fit(config: TrainConfig, job: TrainJob, share: Share, run_name: str) -> ray
             failure_config=ray.train.FailureConfig(max_failures=config.scale.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=_SCORE),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            worker_runtime_env={"env_vars": _KEEP_MEMORY},
         ),
     )
     return trainer.fit()
