@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ SERVERS = {  # started and left running until the section ends, once they answer
     "ray start": "http://127.0.0.1:8265/api/version",
 }
 PATIENCE_S = 300
+STOP_S = 20
 
 
 def commands(section: str, language: str) -> list[str]:
@@ -81,20 +83,26 @@ class Shell:
 
     def stop(self) -> None:
         for server in reversed(self.servers):
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait(60)
+            server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(STOP_S)
+            with suppress(ProcessLookupError):  # what is left of its group
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
         self.servers.clear()
 
 
 def answers(address: str) -> bool:
     try:
-        return requests.get(address, timeout=5).status_code in (200, 401)
+        return requests.get(address, timeout=5).status_code in (200, 401)  # Ray's dashboard asks for its token
     except requests.RequestException:
         return False
 
 
 @pytest.fixture
 def shell(tmp_path):
+    taken = [address for address in SERVERS.values() if answers(address)]
+    assert not taken, f"{taken} answer already; stop what serves there, the README's commands need these ports"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
     photo = tmp_path / "photo.jpg"
     Image.fromarray(draw_scene(3).image).save(photo)
