@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -37,6 +38,7 @@ _REQUIREMENTS = (
     "numpy",
     "pandas",
 )
+_NOT_IN_A_METRIC_NAME = re.compile(r"[^A-Za-z0-9_\-. :/]")
 _LONGEST_PARAM = 6000  # characters; MLflow's own limit
 
 
@@ -58,7 +60,8 @@ class TrackedRun:
     def log_metrics(self, metrics: dict[str, float], *, step: int) -> None:
         """Records the metrics of an epoch."""
         now = get_current_time_millis()
-        self._client.log_batch(self.run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+        named = zip(metric_names(metrics), metrics.values())
+        self._client.log_batch(self.run_id, metrics=[Metric(name, value, now, step) for name, value in named])
 
     def log_picture(self, picture: np.ndarray, path: str) -> None:
         """Records a picture (h, w, 3) uint8 under the artifact path."""
@@ -107,6 +110,15 @@ class TrackedRun:
         if alias:
             self._client.set_registered_model_alias(register_as, alias, number)
         return number
+
+
+def metric_names(names: Iterable[str]) -> list[str]:
+    """The names as MLflow takes them: what it refuses becomes an underscore, and a name that is taken gets a number."""
+    allowed: list[str] = []
+    for name in names:
+        plain = _NOT_IN_A_METRIC_NAME.sub("_", name)
+        allowed.append(plain if plain not in allowed else f"{plain}:{len(allowed)}")
+    return allowed
 
 
 def open_run(config: TrainConfig, run_name: str, tags: dict[str, str]) -> TrackedRun:
