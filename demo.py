@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import requests
 import tyro
@@ -75,8 +76,9 @@ def main(config: DemoConfig) -> None:
     with ExitStack() as started:
         started.enter_context(running("mlflow", mlflow_command(), environment, until=f"{tracking_uri}/health"))
         subprocess.run(["ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
+        folder = started.enter_context(TemporaryDirectory(prefix="maskworks-", ignore_cleanup_errors=True))
         started.enter_context(
-            running("ray", ray_command(), environment, until=f"http://127.0.0.1:{DASHBOARD}/api/version", ending=signal.SIGTERM)
+            running("ray", ray_command(folder), environment, until=f"http://127.0.0.1:{DASHBOARD}/api/version", ending=signal.SIGTERM)
         )
         run(f"python -m pipelines.train --data {shlex.quote(config.data)} --alias champion {_QUICK[kind]}", environment)
         serve = f"serve run deployments.app:build_app model_uri=models:/{kind}@champion"
@@ -118,10 +120,13 @@ def mlflow_command() -> str:
     return f"mlflow server {address} --backend-store-uri {shlex.quote(store)} --no-serve-artifacts --default-artifact-root {shlex.quote(artifacts)}"
 
 
-def ray_command() -> str:
-    """A Ray head; its own ports listen everywhere, and only who has the token gets an answer."""
+def ray_command(folder: str) -> str:
+    """A Ray head; its own ports listen everywhere, and only who has the token gets an answer.
+
+    Its files are in `folder`: in Ray's usual place later programs would look for this cluster when it is gone.
+    """
     dashboard = f"--dashboard-host 127.0.0.1 --dashboard-port {DASHBOARD}"
-    return f"ray start --head --block --port {RAY} {dashboard} --disable-usage-stats"
+    return f"ray start --head --block --port {RAY} {dashboard} --temp-dir {folder} --disable-usage-stats"
 
 
 def run(command: str, environment: dict[str, str]) -> None:

@@ -52,7 +52,8 @@ def main(config: TrainConfig) -> None:
     _quieten()
     # Ray Train's controller looks for reports this often; its default of 2 s would be waited for at each of them.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.init(logging_level="warning", ignore_reinit_error=True)
+    # Not Ray's own search for a cluster: it would wait minutes for one that was killed on this machine.
+    ray.init(os.environ.get("RAY_ADDRESS", "local"), logging_level="warning")
     share = worker_share(config.scale)
     digest = data.digest()
     run = open_run(config, run_name, {"data_digest": digest, "code_version": _code_version()})

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -113,9 +114,11 @@ def shell(tmp_path):
         "MASKWORKS_HOME": str(tmp_path / "home"),
     }
     (tmp_path / "home").mkdir()
-    terminal = Shell(environment)
-    yield terminal
-    terminal.stop()
+    # Ray of this test's own: no cluster that ran here before is found, and none is left to be found. A short path, for sockets.
+    with tempfile.TemporaryDirectory(prefix="readme-", ignore_cleanup_errors=True) as environment["RAY_TMPDIR"]:
+        terminal = Shell(environment)
+        yield terminal
+        terminal.stop()
 
 
 @pytest.mark.ray
