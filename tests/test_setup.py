@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,9 @@ def test_an_installation_that_fails_without_a_compiler(checkout):
 def test_a_port_in_use(tmp_path):
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", 8000))
-        other.listen()
+        with suppress(OSError):  # in use already, which does as well
+            other.bind(("127.0.0.1", 8000))
+            other.listen()
         environment = os.environ | {"MASKWORKS_HOME": str(tmp_path)}
         done = subprocess.run([sys.executable, "demo.py"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
