@@ -37,7 +37,7 @@ _STOP_S = 20  # for a process to end by itself
 _UNSEEN_SCENE = 7  # val's and train's scenes have seeds of their own
 # Small enough for some minutes on two cores; a longer training is `python -m pipelines.train`.
 _QUICK = {
-    "scenes": "--encoder resnet18 --input-size 128 160 --epochs 20 --batch-size-per-worker 8 --validate-every 5",
+    "scenes": "--encoder resnet18 --input-size 128 160 --epochs 14 --batch-size-per-worker 8 --validate-every 7",
     "oxford_pets": "--encoder resnet18 --input-size 128 128 --epochs 60 --validate-every 5",
     "coco": "--encoder resnet18 --input-size 160 160 --epochs 16 --batch-size-per-worker 8 --validate-every 4",
     "masks": "--encoder resnet18 --input-size 256 256 --epochs 40 --validate-every 5",
