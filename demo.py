@@ -33,7 +33,7 @@ API, MLFLOW, DASHBOARD, RAY = 8000, 5000, 8265, 6380  # ports
 OUTPUT = Path("demo-output")
 _NEEDED_GB = 2
 _PATIENCE_S = 180  # for a server to answer
-_STOP_S = 20  # for a process to end by itself
+_STOP_S = 8  # for a process to end by itself
 _UNSEEN_SCENE = 7  # val's and train's scenes have seeds of their own
 # Small enough for some minutes on two cores; a longer training is `python -m pipelines.train`.
 _QUICK = {
