@@ -103,7 +103,7 @@ def run_ray(config: TrainingBenchmark, num_workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         ray.train.torch.TorchTrainer(
             partial(_ray_worker, config, Path(folder)),
-            scaling_config=ray.train.ScalingConfig(num_workers, resources_per_worker={"CPU": _threads(num_workers)}),
+            scaling_config=ray.train.ScalingConfig(num_workers=num_workers, resources_per_worker={"CPU": _threads(num_workers)}),
             run_config=ray.train.RunConfig(storage_path=folder, logging_config=ray.train.LoggingConfig(log_level="WARNING")),
         ).fit()
         return _collect(Path(folder))
