@@ -76,5 +76,5 @@ def test_data_that_is_not_there(tmp_path):
     environment = os.environ | {"MASKWORKS_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "demo.py", "--data", "coco:/nowhere"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
+    assert done.stderr.startswith("error: /nowhere does not exist")
     assert "Traceback" not in done.stderr
