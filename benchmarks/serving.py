@@ -29,8 +29,8 @@ from PIL import Image
 from benchmarks.http_load import post_for
 from models.bundle import save_bundle
 from models.label_set import LabelSet
-from models.segmenter import SegmenterSpec
-from models.unet import Architecture, build_network
+from models.spec import Architecture, SegmenterSpec
+from models.unet import build_network
 
 # Read by Ray's processes as they start. Replicas answer HTTP themselves behind HAProxy instead of behind a Python proxy.
 _SERVER_ENVIRONMENT = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
@@ -130,6 +130,7 @@ def _receive_barrier(barrier) -> None:
 def _run_stages(bundle: Path, photo: bytes, seconds: float) -> tuple[list[float], int]:
     from deployments.formats import PNG
     from deployments.model_stage import ModelStage
+    from deployments.query import Query
     from deployments.stages import Postprocessor, Predicted, Preprocessor
     from models.bundle import load_bundle
     from models.image import ImageLimits
@@ -142,7 +143,7 @@ def _run_stages(bundle: Path, photo: bytes, seconds: float) -> tuple[list[float]
         latencies_s = []
         end = time.perf_counter() + duration_s
         while (start := time.perf_counter()) < end:
-            postprocess(Predicted(predict([preprocess(photo).image])[0], 1, {}), PNG, None)
+            postprocess(Predicted(predict([preprocess(photo).image])[0], 1, {}), Query(PNG), None)
             latencies_s.append(time.perf_counter() - start)
         return latencies_s
 

@@ -27,8 +27,8 @@ import tyro
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.segmenter import SegmenterSpec
-from models.unet import Architecture, build_network
+from models.spec import Architecture, SegmenterSpec
+from models.unet import build_network
 from pipelines.config import OptimizationConfig
 from pipelines.data.sources import draw_if_missing, read_data
 from pipelines.dataset import ShardedBatchSampler, TrainingSet, training_loader

@@ -18,11 +18,12 @@ from starlette.routing import Route
 
 from deployments.body import read_image
 from deployments.config import AppConfig
-from deployments.formats import FORMATS, choose_format
+from deployments.formats import FORMATS
 from deployments.graph import Graph
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, InvalidRequest, NotReady, http_exception_response
-from models.segmenter import SegmenterSpec
+from deployments.problems import AnswerProblems, NotReady, http_exception_response
+from deployments.query import read_query
+from models.spec import SegmenterSpec
 
 _READY_WITHIN_S = 5
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
@@ -52,11 +53,10 @@ class Api:
 
     async def segment(self, request: Request) -> Response:
         start = time.perf_counter()
-        _refuse_unknown(request)
-        answer_format = choose_format(request.query_params.get("format"), request.headers.get("accept"))
+        query = read_query(request.query_params, request.headers, self.spec.label_set, self.config.deadline_s)
         data = await read_image(request, self.config.max_body_bytes, self.config.body_timeout_s)
         received_s = time.perf_counter() - start
-        answer = await self.graph.segment(data, answer_format)
+        answer = await self.graph.segment(data, query)
         headers = {
             "X-Model-Version": quote(self.model_version, safe="/@ "),
             "X-Batch-Size": str(answer.batch_size),
@@ -110,12 +110,6 @@ def create_app(api: Api) -> Starlette:
     app = Starlette(routes=routes, exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
-
-
-def _refuse_unknown(request: Request) -> None:
-    unknown = sorted(set(request.query_params) - {"format"})
-    if unknown:
-        raise InvalidRequest(f"query parameter {unknown[0][:40]!r} is not known; there is only `format`")
 
 
 def _server_timing(times_s: Mapping[str, float], total_s: float) -> str:

@@ -11,12 +11,12 @@ from starlette.applications import Starlette
 
 from deployments.api import Api, create_app
 from deployments.config import AppConfig
-from deployments.formats import Format
 from deployments.graph import Codec, FusedGraph
 from deployments.model_source import fetch_bundle, resolve
+from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
-from models.bundle import read_spec
 from models.image import InvalidImage
+from models.spec import read_spec
 
 # glibc would give a batch's memory back to the kernel after each batch and fault it in again; the one arena, since the others,
 # which threads get, hold no block of over 64 MB and heed no threshold.
@@ -81,20 +81,20 @@ class SplitGraph:
         handles = (handle.options(_by_reference=True) for handle in (preprocess, model, postprocess))
         self._preprocess, self._model, self._postprocess = handles
 
-    async def segment(self, data: bytes, answer_format: Format) -> Answer:
+    async def segment(self, data: bytes, query: Query) -> Answer:
         try:
-            return await self._chain(data, answer_format)
+            return await self._chain(data, query)
         except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
-            return await self._chain(data, answer_format)
+            return await self._chain(data, query)
 
     async def check(self) -> None:
         for handle in (self._preprocess, self._model, self._postprocess):
             await handle.check.remote()
 
-    async def _chain(self, data: bytes, answer_format: Format) -> Answer:
+    async def _chain(self, data: bytes, query: Query) -> Answer:
         prepared = self._preprocess.remote(data)
         predicted = self._model.remote(prepared)
-        answer = await self._postprocess.remote(predicted, answer_format, data if answer_format.needs_photo else None)
+        answer = await self._postprocess.remote(predicted, query, data if query.format.needs_photo else None)
         if isinstance(answer, InvalidImage):
             raise answer
         return answer
@@ -135,10 +135,10 @@ class Postprocess:
         self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, predicted: Predicted | InvalidImage, answer_format: Format, photo: bytes | None) -> Answer | InvalidImage:
+    async def __call__(self, predicted: Predicted | InvalidImage, query: Query, photo: bytes | None) -> Answer | InvalidImage:
         if isinstance(predicted, InvalidImage):
             return predicted
-        return await self._codec.run(self._stage, predicted, answer_format, photo)
+        return await self._codec.run(self._stage, predicted, query, photo)
 
     async def check(self) -> None:
         await self._codec.check()

@@ -32,7 +32,8 @@ class AppConfig(BaseModel):
     )
     max_body_bytes: int = Field(20 * 2**20, ge=1, description="The longest request body.")
     max_pixels: int = Field(64_000_000, ge=1, description="The most pixels of an image, read from its header before it is decoded.")
-    body_timeout_s: float = Field(30, gt=0, description="How long a body may take to arrive.")
+    deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")
+    body_timeout_s: float = Field(10, gt=0, description="How long a body may take to arrive.")
 
     @property
     def image_limits(self) -> ImageLimits:

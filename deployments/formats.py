@@ -1,34 +1,11 @@
-"""The forms of an answer: one table of names, media types and encoders, and the choice among them."""
+"""The forms of an answer: one table of names and media types, and the choice among them. `encoders.py` writes them."""
 
 from __future__ import annotations
 
-import io
-import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
-
 from deployments.problems import InvalidRequest, NotAcceptable
-from models.label_set import LabelSet
-from models.mask_png import encode_mask_png
-from models.objects import find_objects
-from models.overlay import draw_overlay
-from models.prediction import Prediction
-from models.restore import restore_confidence
-
-
-@dataclass(frozen=True)
-class Content:
-    """What an answer is made of. Shapes: class_map (h, w) uint8; photo (h, w, 3) uint8 RGB, None where none is drawn on."""
-
-    class_map: np.ndarray
-    prediction: Prediction
-    label_set: LabelSet
-    model_version: str
-    photo: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -48,11 +25,6 @@ PNG = Format("png", "image/png", "Index PNG: a pixel's value is the class's inde
 OVERLAY = Format("overlay", "image/png", "The photo with classes tinted, outlined and named.", needs_photo=True, negotiable=False)
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 FORMATS = (JSON, PNG, OVERLAY)  # in the order of preference where the caller has none
-
-
-def encode(answer_format: Format, content: Content) -> bytes:
-    """The answer's body."""
-    return _ENCODERS[answer_format.name](content)
 
 
 def choose_format(name: str | None, accept: str | None) -> Format:
@@ -86,43 +58,3 @@ def _quality(media_type: str, ranges: dict[str, float]) -> float:
     """That of the most specific range that covers `media_type`; 0 where none does."""
     general = media_type.split("/")[0] + "/*"
     return next((ranges[each] for each in (media_type, general, "*/*") if each in ranges), 0.0)
-
-
-def _encode_json(content: Content) -> bytes:
-    labels = content.label_set.labels
-    num_pixels = np.bincount(content.class_map.ravel(), minlength=len(labels))
-    objects = find_objects(content.class_map, restore_confidence(content.prediction), content.label_set)
-    answer = {
-        "model_version": content.model_version,
-        "size": list(content.class_map.shape),
-        "objects": [
-            {
-                "class": labels[each.class_index].name,
-                "class_index": each.class_index,
-                "score": each.score,
-                "box": list(each.box),
-                "area": each.area,
-                "segmentation": each.rle,
-            }
-            for each in objects
-        ],
-        "classes": [
-            {"index": label.index, "name": label.name, "share": round(int(num_pixels[label.index]) / content.class_map.size, 6)}
-            for label in labels
-        ],
-    }
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _encode_mask(content: Content) -> bytes:
-    return encode_mask_png(content.class_map, content.label_set)
-
-
-def _encode_overlay(content: Content) -> bytes:
-    file = io.BytesIO()
-    picture = draw_overlay(content.photo, content.class_map, content.label_set)
-    Image.fromarray(picture).save(file, "PNG", compress_level=3)
-    return file.getvalue()
-
-
-_ENCODERS: dict[str, Callable[[Content], bytes]] = {"json": _encode_json, "png": _encode_mask, "overlay": _encode_overlay}

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from deployments.config import AppConfig
-from deployments.formats import Format
 from deployments.model_source import ServedModel
+from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Preprocessor
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Graph(Protocol):
     """All stages, wherever they run."""
 
-    async def segment(self, data: bytes, answer_format: Format) -> Answer:
+    async def segment(self, data: bytes, query: Query) -> Answer:
         """Raises `models.image.InvalidImage`, or whatever a stage raised."""
 
     async def check(self) -> None:
@@ -52,11 +52,11 @@ class FusedGraph:
         self._preprocess = Preprocessor(self.spec, config.image_limits)
         self._postprocess = Postprocessor(self.spec, config.image_limits, served.version)
 
-    async def segment(self, data: bytes, answer_format: Format) -> Answer:
+    async def segment(self, data: bytes, query: Query) -> Answer:
         prepared = await self._codec.run(self._preprocess, data)
         predicted = await self._model.predict(prepared)
-        photo = data if answer_format.needs_photo else None
-        return await self._codec.run(self._postprocess, predicted, answer_format, photo)
+        photo = data if query.format.needs_photo else None
+        return await self._codec.run(self._postprocess, predicted, query, photo)
 
     async def check(self) -> None:
         await asyncio.gather(self._codec.check(), self._model.check())

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.bundle import read_card
 from models.home import resolve_tracking_uri
+from models.spec import read_card
 
 _FORMS = "a bundle's path, runs:/<id>/<name>, models:/<name>@<alias> or models:/<name>/<version>"
 _ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import cv2
 
-from deployments.formats import Content, Format, encode
+from deployments.encoders import Content, encode
+from deployments.query import Query
 from models.fit import InputImage, preprocess
 from models.image import ImageLimits, decode_image
 from models.prediction import Prediction
 from models.restore import restore_class_map
-from models.segmenter import SegmenterSpec
+from models.spec import SegmenterSpec
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ class Postprocessor:
         self.spec, self.limits, self.model_version = spec, limits, model_version
         cv2.setNumThreads(1)
 
-    def __call__(self, predicted: Predicted, answer_format: Format, photo: bytes | None) -> Answer:
+    def __call__(self, predicted: Predicted, query: Query, photo: bytes | None) -> Answer:
         """`photo` is the request's image for the formats that draw on it (`Format.needs_photo`), else None."""
         start = time.perf_counter()
         class_map = restore_class_map(predicted.prediction)
         restored = time.perf_counter()
         pixels = None if photo is None else decode_image(photo, self.limits)
-        body = encode(answer_format, Content(class_map, predicted.prediction, self.spec.label_set, self.model_version, pixels))
+        body = encode(query, Content(class_map, predicted.prediction, self.spec.label_set, self.model_version, pixels))
         times_s = predicted.times_s | {"restore": restored - start, "encode": time.perf_counter() - restored}
-        return Answer(body, answer_format.media_type, predicted.batch_size, times_s)
+        return Answer(body, query.format.media_type, predicted.batch_size, times_s)

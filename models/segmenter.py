@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.fit import FitRule, InputImage
-from models.label_set import LabelSet
+from models.fit import InputImage
 from models.prediction import Prediction, compact
-from models.unet import Architecture, NormalizedNetwork
-
-
-@dataclass(frozen=True)
-class SegmenterSpec:
-    """What a segmenter is, apart from its weights. `input_size` is (height, width)."""
-
-    architecture: Architecture
-    label_set: LabelSet
-    input_size: tuple[int, int]
-    fit_rule: FitRule = "letterbox"
+from models.spec import SegmenterSpec
+from models.unet import NormalizedNetwork
 
 
 class Segmenter:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.spec import Architecture
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)  # in units of uint8
 _IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -17,18 +16,6 @@ _ENCODER_STRIDE = 32
 
 class InvalidArchitecture(ValueError):
     """An architecture that cannot be built."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What is needed to build a network without its weights."""
-
-    network: Literal["unet", "unet2015"] = "unet"
-    """`unet`: the encoder below with a U-Net decoder. `unet2015`: the paper's, unpadded convolutions, no encoder to choose."""
-    encoder: str = "mobilenet_v2"
-    """Any encoder of segmentation-models-pytorch, or `tu-` and a timm model. For `unet` only."""
-    base_channels: int = 64
-    """Channels of the first level, doubled at each of the four below. For `unet2015` only; the paper has 64."""
 
 
 def build_network(architecture: Architecture, num_classes: int, *, pretrained: bool = False) -> NormalizedNetwork:

@@ -8,7 +8,7 @@ from typing import Literal
 import tyro
 
 from models.fit import FitRule
-from models.unet import Architecture
+from models.spec import Architecture
 
 
 @dataclass(frozen=True)

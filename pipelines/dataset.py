@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from models.fit import PAD_COLOR, InputImage, fit_mask, preprocess
 from models.image import NO_LIMITS
 from models.label_set import IGNORE_INDEX
-from models.segmenter import SegmenterSpec
+from models.spec import SegmenterSpec
 from pipelines.data.records import Record
 
 

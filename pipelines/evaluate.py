@@ -20,11 +20,12 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from models.bundle import InvalidBundle, load_bundle
+from models.bundle import load_bundle
 from models.label_set import LabelSet
 from models.metrics import confusion_counts, summarize
 from models.restore import restore_class_map
 from models.segmenter import Segmenter
+from models.spec import InvalidBundle
 from pipelines.data.records import InvalidData, Record
 from pipelines.data.sources import read_data
 from pipelines.dataset import read_example

@@ -22,8 +22,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.time import get_current_time_millis
 
 import models
-from models.bundle import InvalidBundle
 from models.home import home, resolve_tracking_uri
+from models.spec import InvalidBundle
 from pipelines.config import TrainConfig
 
 _SIGNATURE = ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema([ColSpec(DataType.binary, "mask_png")]))

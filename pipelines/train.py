@@ -24,7 +24,7 @@ from ray.train.torch import TorchTrainer
 
 from models.bundle import save_bundle
 from models.home import home
-from models.segmenter import SegmenterSpec
+from models.spec import SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
 from pipelines.checkpoint import load_weights
 from pipelines.config import TrainConfig

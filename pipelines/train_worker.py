@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from models.losses import segmentation_loss
 from models.metrics import summarize
-from models.segmenter import Segmenter, SegmenterSpec
+from models.segmenter import Segmenter
+from models.spec import SegmenterSpec
 from models.unet import build_network
 from pipelines.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from pipelines.config import OptimizationConfig, TrainConfig

@@ -10,8 +10,8 @@ import torch
 
 from models.bundle import save_bundle
 from models.label_set import LabelSet
-from models.segmenter import SegmenterSpec
-from models.unet import Architecture, build_network
+from models.spec import Architecture, SegmenterSpec
+from models.unet import build_network
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from deployments.formats import PNG
+from deployments.query import Query
 from deployments.stages import Postprocessor, Predicted, Preprocessor
 from models.bundle import load_bundle
 from models.image import DEFAULT_LIMITS, decode_image
@@ -55,7 +56,7 @@ def test_the_served_mask_is_the_evaluated_mask_at_the_size_that_a_person_sees(re
     evaluated = restore_class_map(segmenter.predict([read_example(record, segmenter.spec)[0]])[0])
     prepared = Preprocessor(segmenter.spec, DEFAULT_LIMITS)(data)
     predicted = Predicted(segmenter.predict([prepared.image])[0], 1, {})
-    answer = Postprocessor(segmenter.spec, DEFAULT_LIMITS, "1")(predicted, PNG, None)
+    answer = Postprocessor(segmenter.spec, DEFAULT_LIMITS, "1")(predicted, Query(PNG), None)
     served = np.array(Image.open(BytesIO(answer.body)))
     assert (served == evaluated).all()
     assert served.shape == decode_image(data).shape[:2]

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from deployments.model_source import ModelNotFound, fetch_bundle, resolve
-from models.bundle import InvalidBundle, read_card
+from models.spec import InvalidBundle, read_card
 
 
 @pytest.fixture(scope="module")

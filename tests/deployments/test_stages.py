@@ -12,6 +12,7 @@ from deployments.formats import FORMATS, JSON, PNG
 from deployments.graph import FusedGraph
 from deployments.model_source import fetch_bundle
 from deployments.model_stage import ModelStage
+from deployments.query import Query
 from deployments.stages import Postprocessor, Predicted, Preprocessor
 from models.bundle import load_bundle
 from models.fit import preprocess
@@ -50,8 +51,8 @@ def test_an_answer_does_not_depend_on_its_batch(segmenter, pixels, photo):
     stage = ModelStage(segmenter, num_threads=1, max_batch_size=8)
     images = [preprocess(photo, (64, 64), rule) for rule in ("letterbox", "stretch")] * 4
     finish = Postprocessor(segmenter.spec, ImageLimits(), "v")
-    together = [finish(Predicted(each, 8, {}), PNG, None).body for each in stage(images)]
-    alone = [finish(Predicted(stage([each])[0], 1, {}), PNG, None).body for each in images]
+    together = [finish(Predicted(each, 8, {}), Query(PNG), None).body for each in stage(images)]
+    alone = [finish(Predicted(stage([each])[0], 1, {}), Query(PNG), None).body for each in images]
     assert together == alone
 
 
@@ -60,8 +61,8 @@ def test_what_travels_between_deployments_is_small_and_pickles(segmenter, photo)
     predicted = Predicted(ModelStage(segmenter, 1, 1)([prepared.image])[0], 1, prepared.times_s)
     finish = pickle.loads(pickle.dumps(Postprocessor(segmenter.spec, ImageLimits(), "v")))
     for answer_format in FORMATS:
-        copy = pickle.loads(pickle.dumps((predicted, answer_format)))
-        assert finish(*copy, photo).body == finish(predicted, answer_format, photo).body
+        copy = pickle.loads(pickle.dumps((predicted, Query(answer_format))))
+        assert finish(*copy, photo).body == finish(predicted, Query(answer_format), photo).body
     logits_bytes = 4 * len(segmenter.spec.label_set) * 64 * 64
     assert len(pickle.dumps(predicted)) < logits_bytes
 
@@ -71,7 +72,7 @@ def test_concurrent_requests_share_a_batch(bundle_folder, photo):
     graph = FusedGraph(fetch_bundle(config.model_uri), config)
 
     async def main():
-        return await asyncio.gather(*(graph.segment(photo, JSON) for _ in range(16)))
+        return await asyncio.gather(*(graph.segment(photo, Query(JSON)) for _ in range(16)))
 
     answers = asyncio.run(main())
     assert max(each.batch_size for each in answers) > 1

@@ -4,8 +4,9 @@ import shutil
 import numpy as np
 import pytest
 
-from models.bundle import InvalidBundle, load_bundle, read_card, save_bundle
+from models.bundle import load_bundle, save_bundle
 from models.fit import fit_image
+from models.spec import InvalidBundle, read_card
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_refuses_damaged_weights(copy):
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"format": 2}, "not format 1"), ({"head": "panoptic"}, "semantic head"), ({"input_size": None}, "do not fit")],
+    [({"format": 2}, "not format 1"), ({"head": "panoptic"}, "semantic head"), ({"input_size": None}, "lacks what a segmenter")],
 )
 def test_refuses_a_card_it_does_not_understand(copy, change, reason):
     card = json.loads((copy / "model.json").read_text())

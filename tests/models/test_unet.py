@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from models.unet import Architecture, InvalidArchitecture, UNet2015, build_network, check_input_size
+from models.spec import Architecture
+from models.unet import InvalidArchitecture, UNet2015, build_network, check_input_size
 
 
 def test_logits_have_the_images_size():

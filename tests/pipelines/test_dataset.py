@@ -3,8 +3,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from models.segmenter import SegmenterSpec
-from models.unet import Architecture
+from models.spec import Architecture, SegmenterSpec
 from pipelines.data.scenes import write_scenes
 from pipelines.data.sources import read_data
 from pipelines.dataset import Sample, ShardedBatchSampler, TrainingSet, training_loader

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from models.unet import Architecture, build_network
+from models.spec import Architecture
+from models.unet import build_network
 from pipelines.config import OptimizationConfig
 from pipelines.progress import Progress
 from pipelines.train_worker import EpochTotals, learning_rate_at, train_step
