@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from urllib.parse import quote
 
@@ -16,10 +17,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from deployments.access_log import AccessLog, note
 from deployments.body import read_image
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
 from deployments.graph import Graph
+from deployments.metrics import Metrics
 from deployments.openapi import describe
 from deployments.problems import AnswerProblems, NotReady, http_exception_response
 from deployments.query import read_query
@@ -50,6 +53,7 @@ class Api:
     spec: SegmenterSpec
     model_version: str
     config: AppConfig
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def segment(self, request: Request) -> Response:
         start = time.perf_counter()
@@ -57,10 +61,13 @@ class Api:
         data = await read_image(request, self.config.max_body_bytes, self.config.body_timeout_s)
         received_s = time.perf_counter() - start
         answer = await self.graph.segment(data, query)
+        times_s = {"receive": received_s, **answer.times_s, "total": time.perf_counter() - start}
+        self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
+        note(request, format=query.format.name, batch_size=answer.batch_size, image_bytes=len(data), size=answer.size, times_s=times_s)
         headers = {
             "X-Model-Version": quote(self.model_version, safe="/@ "),
             "X-Batch-Size": str(answer.batch_size),
-            "Server-Timing": _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start),
+            "Server-Timing": _server_timing(times_s),
             "X-Content-Type-Options": "nosniff",
             "Vary": "Accept",
         }
@@ -107,15 +114,15 @@ def create_app(api: Api) -> Starlette:
         ("/", _home, "GET"),
     )
     routes = [Route(path, endpoint, methods=[method], middleware=[Middleware(AnswerProblems)]) for path, endpoint, method in endpoints]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: http_exception_response})
+    access_log = Middleware(AccessLog, metrics=api.metrics, model_version=api.model_version)
+    app = Starlette(routes=routes, middleware=[access_log], exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
 
 
-def _server_timing(times_s: Mapping[str, float], total_s: float) -> str:
-    """The header: each part in milliseconds, `handover` for what lies between them, and the total."""
-    parts = {**times_s, "handover": total_s - sum(times_s.values()), "total": total_s}
-    return ", ".join(f"{name};dur={duration_s * 1e3:.2f}" for name, duration_s in parts.items())
+def _server_timing(times_s: Mapping[str, float]) -> str:
+    """The header: each part and the total in milliseconds."""
+    return ", ".join(f"{name};dur={duration_s * 1e3:.2f}" for name, duration_s in times_s.items())
 
 
 async def _home(request: Request) -> Response:

@@ -3,6 +3,9 @@
 Annotations are not postponed here: Serve reads `build_app`'s to check the arguments.
 """
 
+import time
+from dataclasses import replace
+
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
@@ -82,10 +85,13 @@ class SplitGraph:
         self._preprocess, self._model, self._postprocess = handles
 
     async def segment(self, data: bytes, query: Query) -> Answer:
+        start = time.perf_counter()
         try:
-            return await self._chain(data, query)
+            answer = await self._chain(data, query)
         except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
-            return await self._chain(data, query)
+            answer = await self._chain(data, query)
+        hops_s = time.perf_counter() - start - sum(answer.times_s.values())  # the replicas' clocks know only their own parts
+        return replace(answer, times_s=answer.times_s | {"hops": hops_s})
 
     async def check(self) -> None:
         for handle in (self._preprocess, self._model, self._postprocess):
@@ -108,7 +114,7 @@ class Preprocess:
 
     async def __call__(self, data: bytes) -> Prepared | InvalidImage:
         try:
-            return await self._codec.run(self._stage, data)
+            return await self._codec.run("decode_wait", self._stage, data)
         except InvalidImage as refusal:
             return refusal
 
@@ -138,7 +144,7 @@ class Postprocess:
     async def __call__(self, predicted: Predicted | InvalidImage, query: Query, photo: bytes | None) -> Answer | InvalidImage:
         if isinstance(predicted, InvalidImage):
             return predicted
-        return await self._codec.run(self._stage, predicted, query, photo)
+        return await self._codec.run("restore_wait", self._stage, predicted, query, photo)
 
     async def check(self) -> None:
         await self._codec.check()

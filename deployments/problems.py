@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.access_log import note, request_id
 from models.image import ImageTooLarge, InvalidImage
 
 MEDIA_TYPE = "application/problem+json"
@@ -89,7 +90,7 @@ def problem_response(request: Request, error: BaseException) -> Response:
     """`error` as a problem document; internal errors are logged in full under the request's id."""
     problem, detail = problem_of(error)
     if problem is INTERNAL:
-        logger.error("request %s failed", _request_id(request), exc_info=error)
+        logger.error("request %s failed", request_id(request.scope), exc_info=error)
     headers = {"Retry-After": "1"} if problem.status == 503 else {}
     return _response(request, problem, detail, headers)
 
@@ -117,17 +118,12 @@ class AnswerProblems:
 
 
 def _response(request: Request, problem: Problem, detail: str, headers: dict[str, str]) -> Response:
+    note(request, problem=problem.name)
     document = {
         "type": f"urn:maskworks:problem:{problem.name}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
-        "request_id": _request_id(request),
+        "request_id": request_id(request.scope),
     }
     return Response(json.dumps(document), problem.status, headers, MEDIA_TYPE)
-
-
-def _request_id(request: Request) -> str | None:
-    """Serve gives every request one, or keeps the caller's, and repeats it in the answer's X-Request-Id."""
-    value = request.headers.get("x-request-id")
-    return value and value[:200]
