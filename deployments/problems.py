@@ -34,7 +34,7 @@ class BodyTooSlow(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """A body that is not declared as an image or a form."""
+    """A body that is not declared as an image or a form, or that is packed."""
 
 
 class NotAcceptable(InvalidRequest):

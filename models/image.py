@@ -6,12 +6,22 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
 # JPEG covers MPO, what many phones write as .jpg: the first of its two pictures is decoded.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _ORIENTATION = 0x0112  # EXIF tag
 _QUARTER_TURNS = (5, 6, 7, 8)  # values of it that exchange width and height
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 
 
 class InvalidImage(ValueError):
@@ -41,7 +51,10 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarra
     """
     image = _open(data, limits)
     try:
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        image.load()
+        orientation = _orientation(image)
+        upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return np.asarray(_to_rgb(upright))
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds for bad files, each of them the file's fault
@@ -52,13 +65,13 @@ def stored_and_upright_size(data: bytes) -> tuple[tuple[int, int], tuple[int, in
     """The (height, width) in the file and, by its EXIF orientation, on the screen; reads the header only."""
     image = _open(data, NO_LIMITS)
     stored = (image.height, image.width)
-    turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+    turned = _orientation(image) in _QUARTER_TURNS
     return stored, stored[::-1] if turned else stored
 
 
 def orient(array: np.ndarray, data: bytes) -> np.ndarray:
     """`array` (h, w) uint8, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
-    orientation = _open(data, NO_LIMITS).getexif().get(_ORIENTATION, 1)
+    orientation = _orientation(_open(data, NO_LIMITS))
     turns = {
         2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
         6: lambda a: np.rot90(a, 3), 7: lambda a: np.rot90(a.T, 2), 8: np.rot90,
@@ -76,12 +89,23 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"the image has more than the {limits.max_pixels} pixels of the limit; send a smaller one") from error
-    except Exception as error:
+    except UnidentifiedImageError as error:
         raise InvalidImage(f"the {len(data)} bytes are no image in a known format; send one of {', '.join(FORMATS)}") from error
+    except Exception as error:
+        raise InvalidImage(f"the image's header cannot be read: {_reason(error)}; send a complete file without extras") from error
     if image.width * image.height > limits.max_pixels:
         size = f"{image.width} x {image.height}"
         raise ImageTooLarge(f"the image is {size} pixels, the limit is {limits.max_pixels} in all; send a smaller one")
     return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, which is upright, where none can be read: broken notes do not spoil a picture."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # as for pixels, Pillow raises a dozen kinds
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
