@@ -21,9 +21,9 @@ def note(request: Request, **facts: Any) -> None:
     request.scope["state"].setdefault(_NOTES, {}).update(facts)
 
 
-def request_id(scope: Scope) -> str | None:
+def request_id_of(request: Request) -> str | None:
     """Serve gives every request one, or keeps the caller's, and repeats it in the answer's X-Request-Id."""
-    value = Request(scope).headers.get("x-request-id")
+    value = request.headers.get("x-request-id")
     return value and value[:200]
 
 
@@ -57,7 +57,7 @@ class AccessLog:
             self.metrics.refused(problem, status)
         times_ms = {name: round(1e3 * duration_s, 2) for name, duration_s in facts.pop("times_s", {}).items()}
         line = {
-            "request_id": request_id(scope),
+            "request_id": request_id_of(Request(scope)),
             "method": scope["method"],
             "path": quote(scope["path"][:200]),
             "status": status,

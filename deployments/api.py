@@ -5,29 +5,38 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.resources import files
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive
 
-from deployments.access_log import AccessLog, note
-from deployments.body import read_image
+from deployments.access_log import AccessLog, note, request_id_of
+from deployments.admission import Admission
+from deployments.body import read_images
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
 from deployments.graph import Graph
 from deployments.metrics import Metrics
 from deployments.openapi import describe
 from deployments.problems import AnswerProblems, NotReady, http_exception_response
-from deployments.query import read_query
+from deployments.query import Lane, Query, read_query
+from deployments.several import MEDIA_TYPE as NDJSON
+from deployments.several import answer_lines
+from deployments.stages import Answer
 from models.spec import SegmenterSpec
 
+T = TypeVar("T")
 _READY_WITHIN_S = 5
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
@@ -53,25 +62,46 @@ class Api:
     spec: SegmenterSpec
     model_version: str
     config: AppConfig
+    admission: Admission
     metrics: Metrics = field(default_factory=Metrics)
 
     async def segment(self, request: Request) -> Response:
+        """One image's answer in the asked format; of several images in one form a stream of lines (`several.py`)."""
         start = time.perf_counter()
         query = read_query(request.query_params, request.headers, self.spec.label_set, self.config.deadline_s)
-        data = await read_image(request, self.config.max_body_bytes, self.config.body_timeout_s)
+        images = await read_images(request, self.config.max_body_bytes, self.config.max_images, self.config.body_timeout_s)
         received_s = time.perf_counter() - start
-        answer = await self.graph.segment(data, query)
+        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
+        headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        segment = partial(self._segment, query=query, start=start, received_s=received_s)
+        note(request, format=query.format.name, lane=query.lane, num_images=len(images), image_bytes=sum(len(each.data) for each in images))
+        if len(images) > 1:
+            at_once, request_id = self.config.max_batch_size, request_id_of(request)
+            lines = answer_lines(images, segment, num_at_once=at_once, request_id=request_id, refused=self.metrics.refused)
+            return StreamingResponse(lines, headers=headers, media_type=NDJSON)
+        answer = await unless_gone(request.receive, segment(images[0].data))
+        note(request, size=answer.size, batch_size=answer.batch_size, times_s=answer.times_s)
+        headers["X-Batch-Size"] = str(answer.batch_size)
+        headers["Server-Timing"] = ", ".join(f"{part};dur={duration_s * 1e3:.2f}" for part, duration_s in answer.times_s.items())
+        return Response(answer.body, headers=headers, media_type=answer.media_type)
+
+    async def _segment(self, data: bytes, query: Query, start: float, received_s: float) -> Answer:
+        """The graph's answer, counted; its times begin where the request began."""
+        with self._place(query.lane):
+            answer = await self.graph.segment(data, query)
         times_s = {"receive": received_s, **answer.times_s, "total": time.perf_counter() - start}
         self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
-        note(request, format=query.format.name, batch_size=answer.batch_size, image_bytes=len(data), size=answer.size, times_s=times_s)
-        headers = {
-            "X-Model-Version": quote(self.model_version, safe="/@ "),
-            "X-Batch-Size": str(answer.batch_size),
-            "Server-Timing": _server_timing(times_s),
-            "X-Content-Type-Options": "nosniff",
-            "Vary": "Accept",
-        }
-        return Response(answer.body, headers=headers, media_type=answer.media_type)
+        return replace(answer, times_s=times_s)
+
+    @contextmanager
+    def _place(self, lane: Lane) -> Iterator[None]:
+        bulk = lane == "bulk"
+        try:
+            with self.admission.place(bulk=bulk):
+                self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
+                yield
+        finally:
+            self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
 
     async def model(self, request: Request) -> Response:
         labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in self.spec.label_set.labels]
@@ -120,9 +150,22 @@ def create_app(api: Api) -> Starlette:
     return app
 
 
-def _server_timing(times_s: Mapping[str, float]) -> str:
-    """The header: each part and the total in milliseconds."""
-    return ", ".join(f"{name};dur={duration_s * 1e3:.2f}" for name, duration_s in times_s.items())
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; where the caller leaves before, `work` is cancelled. To be called once the body has been read."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _home(request: Request) -> Response:

@@ -24,8 +24,12 @@ class Metrics:
         self._batch = Histogram(f"{PREFIX}batch_size", "Images that shared an answer's forward pass.", list(_BATCH_SIZES))
         self._pixels = Counter(f"{PREFIX}pixels_total", "Pixels of the photos that were answered.")
         self._answers = Counter(f"{PREFIX}answers_total", "Photos that were answered.", ("format",))
-        self._refusals = Counter(f"{PREFIX}refusals_total", "Requests that were answered with a problem.", ("reason", "status"))
-        self._queue = Gauge(f"{PREFIX}queue_length", "Images that wait for the model.", ("lane",))
+        self._refusals = Counter(
+            f"{PREFIX}refusals_total",
+            "Requests, or images of a request of several, that were answered with a problem.",
+            ("reason", "status"),
+        )
+        self._queue = Gauge(f"{PREFIX}queue_length", "Images that were let in and not answered yet.", ("lane",))
 
     def answered(self, times_s: Mapping[str, float], batch_size: int, num_pixels: int, answer_format: str) -> None:
         """One photo's answer; `times_s` has the seconds of each part and of the `total`."""
@@ -36,11 +40,11 @@ class Metrics:
         self._answers.inc(1, {"format": answer_format})
 
     def refused(self, reason: str, status: int) -> None:
-        """A request that got the problem named `reason`."""
+        """A request, or an image of several, that got the problem named `reason`."""
         self._refusals.inc(1, {"reason": reason, "status": str(status)})
 
     def queue(self, length: int, lane: str) -> None:
-        """How many images wait in `lane` now."""
+        """How many images of `lane` are inside now."""
         self._queue.set(length, {"lane": lane})
 
     @property
