@@ -48,6 +48,11 @@ def test_the_dashboard_can_be_imported():
     assert len(places) == len(dashboard["panels"])
 
 
+def test_the_readme_lists_what_is_exported():
+    listed = re.findall(r"^\| `(ray_maskworks_\w+)` \|", (DASHBOARD.parents[1] / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(f"ray_{name}" for name in Metrics().names)
+
+
 def test_names_follow_prometheus_conventions():
     for name, kind in Metrics().names.items():
         assert name.startswith("maskworks_") and name.endswith("_total") == (kind is Counter)
@@ -69,6 +74,14 @@ def test_an_answers_line_has_its_numbers(client, photo, caplog):
     assert line.model_version.startswith("bundle@") and not hasattr(line, "problem")
     assert 0 < line.times_ms["model"] < line.times_ms["total"] <= line.total_ms
     json.dumps({name: value for name, value in vars(line).items() if name != "args"})
+
+
+def test_several_images_are_one_line(client, photo, caplog):
+    with caplog.at_level(logging.INFO, "ray.serve"):
+        client.post("/v1/segment", files=[("a", ("secret.jpg", photo)), ("b", ("secret.jpg", photo[:500]))])
+    line = access_line(caplog)
+    assert (line.status, line.num_images, line.image_bytes) == (200, 2, len(photo) + 500)
+    assert "secret" not in caplog.text and "secret" not in str(vars(line))
 
 
 @pytest.mark.parametrize(
