@@ -67,7 +67,6 @@ def export(bundle: Path, config: ExportConfig) -> dict[str, Any]:
     spec = read_spec(bundle)
     images, shown = _images(spec, config.photos)
     network = load_network(bundle, spec)
-    (bundle / FOLDER).parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=bundle) as draft:
         graph = Path(draft) / FOLDER.name / MODEL
         graph.parent.mkdir()
@@ -87,6 +86,7 @@ def export(bundle: Path, config: ExportConfig) -> dict[str, Any]:
             report["latency_ms"] = latency_ms({"torch": eager, config.engine: engine}, spec.input_size, config.rounds)
             report["resident_mb"] = {"torch": resident_mb(bundle, None), config.engine: resident_mb(bundle, graph)}
         (graph.parent / PARITY).write_text(json.dumps(report, indent=2) + "\n")
+        (bundle / FOLDER).parent.mkdir(exist_ok=True)
         shutil.rmtree(bundle / FOLDER, ignore_errors=True)
         graph.parent.rename(bundle / FOLDER)
     return report
