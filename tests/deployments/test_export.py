@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from dataclasses import replace
@@ -14,18 +15,19 @@ from PIL import Image
 
 from deployments.config import AppConfig
 from deployments.export import CannotExport, ExportConfig, main
+from deployments.formats import JSON
 from deployments.model_source import fetch_bundle
 from deployments.model_stage import BatchedModel
+from deployments.query import Query
+from deployments.stages import Prepared
 from models.bundle import load_bundle, save_bundle
 from models.engines import EngineOptions, EngineRefused
-from models.engines.eager import EagerEngine
 from models.fit import fit_image
 from models.restore import restore_class_map
 from models.spec import Architecture, SegmenterSpec
 from models.unet import build_network
 
 ONNX = EngineOptions("onnx")
-NO_COSTS = {"rounds": 0}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def plain(tmp_path_factory, pet_labels) -> Path:
 @pytest.fixture(scope="module")
 def exported(plain, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "bundle"
-    main(ExportConfig(str(plain), out=folder, **NO_COSTS))
+    main(ExportConfig(str(plain), out=folder, rounds=0))
     return folder
 
 
@@ -75,25 +77,36 @@ def test_the_exported_engine_gives_the_same_masks(exported):
         assert (restore_class_map(expected) == restore_class_map(given)).mean() >= 0.999
 
 
-def test_exporting_again_replaces_the_export_and_measures(bundle, capsys):
-    (bundle / "engines/onnx/old").touch()
-    main(ExportConfig(str(bundle), rounds=1))
-    assert not (bundle / "engines/onnx/old").exists()
-    assert not list(bundle.glob(".draft*"))
-    said = report(bundle)
-    assert {name: set(times) for name, times in said["latency_ms"].items()} == {"1": {"torch", "onnx"}, "8": {"torch", "onnx"}}
-    assert set(said["resident_mb"]) == {"torch", "onnx"}
-    assert "pixels of the same class" in capsys.readouterr().out
-
-
-def test_photos_can_be_given(bundle, photo, tmp_path):
+@pytest.mark.slow
+def test_exporting_again_replaces_the_export(bundle, photo, tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(photo)
     Image.new("RGB", (30, 20)).save(photos / "b.png")
     (photos / "notes.txt").write_text("no photo")
-    main(ExportConfig(str(bundle), photos=photos, **NO_COSTS))
+    (bundle / "engines/onnx/old").touch()
+    main(ExportConfig(str(bundle), photos=photos, rounds=0))
     assert report(bundle)["images"] == "2 photos of photos"
+    assert "2 photos of photos" in capsys.readouterr().out
+    assert sorted(path.name for path in bundle.iterdir()) == ["engines", "model.json", "weights.safetensors"]
+    assert sorted(path.name for path in (bundle / "engines/onnx").iterdir()) == ["model.onnx", "parity.json"]
+
+
+@pytest.mark.slow
+def test_latency_and_memory_are_measured_for_both_engines(bundle):
+    main(ExportConfig(str(bundle), rounds=1))
+    said = report(bundle)
+    assert {size: set(times) for size, times in said["latency_ms"].items()} == {"1": {"torch", "onnx"}, "8": {"torch", "onnx"}}
+    assert set(said["resident_mb"]) == {"torch", "onnx"}
+
+
+def test_an_export_that_fails_leaves_the_one_before(bundle, monkeypatch):
+    before = report(bundle)
+    monkeypatch.setattr("deployments.export.export_graph", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        main(ExportConfig(str(bundle), rounds=0))
+    assert report(bundle) == before
+    assert sorted(path.name for path in bundle.iterdir()) == ["engines", "model.json", "weights.safetensors"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +119,7 @@ def test_photos_can_be_given(bundle, photo, tmp_path):
 )
 def test_what_cannot_be_exported_is_named(plain, change, reason):
     with pytest.raises(CannotExport, match=reason):
-        main(replace(ExportConfig(str(plain), **NO_COSTS), **change))
+        main(replace(ExportConfig(str(plain), rounds=0), **change))
 
 
 def test_a_bundle_without_an_export_is_refused_with_the_command(plain):
@@ -141,11 +154,13 @@ def test_the_floor_is_configurable(bundle):
     assert load_bundle(bundle, engine=replace(ONNX, min_parity=0.5)).predict([]) == []
 
 
-@pytest.mark.parametrize("name", ["torch", "onnx"])
-def test_the_application_serves_with_the_engine_it_is_given(exported, name):
-    config = AppConfig(model_uri=str(exported), engine=name, max_batch_size=2)
+def test_the_application_serves_with_the_engine_it_is_given(exported):
+    config = AppConfig(model_uri=str(exported), engine="onnx", max_batch_size=2)
     model = BatchedModel(fetch_bundle(config.model_uri), config)
-    assert isinstance(model.engine, EagerEngine) == (name == "torch")
+    image = fit_image(np.zeros((50, 60, 3), np.uint8), (112, 112), "letterbox")
+    served = asyncio.run(model.predict(Prepared(image, {}), Query(JSON)))
+    (expected,) = load_bundle(exported, engine=ONNX).predict([image])
+    np.testing.assert_array_equal(served.prediction.class_map, expected.class_map)
 
 
 def test_onnx_with_a_gpu_is_refused():

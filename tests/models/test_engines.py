@@ -31,7 +31,7 @@ def graph(network, tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-@pytest.fixture(scope="module", params=["torch", "torch_compile", "onnx"])
+@pytest.fixture(scope="module", params=["torch", pytest.param("torch_compile", marks=pytest.mark.slow), "onnx"])
 def engine(request, network):
     if request.param == "torch":
         return EagerEngine(network)
@@ -61,6 +61,13 @@ def test_an_image_gives_the_same_mask_alone_and_at_any_place_of_any_batch(engine
                 assert (masks[(i + shift) % size] == alone[i]).float().mean() >= 0.9999
 
 
+def test_onnx_gives_an_image_the_same_bits_in_any_batch(graph):
+    engine, images = OnnxEngine(graph), drawn_images(SIZE, 8)
+    together = engine.probabilities(images)
+    for i in range(8):
+        assert torch.equal(engine.probabilities(images[i : i + 1])[0], together[i])
+
+
 def test_what_it_returned_stays_when_it_computes_again(engine):
     first = engine.probabilities(drawn_images(SIZE, 2))
     copy = first.clone()
@@ -68,6 +75,7 @@ def test_what_it_returned_stays_when_it_computes_again(engine):
     assert torch.equal(first, copy)
 
 
+@pytest.mark.slow
 def test_nothing_compiles_after_the_first_two_batch_sizes(network):
     engine = CompiledEngine(network)
     for size in (1, 2):
