@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from starlette.routing import Route
 from deployments.body import read_image
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
-from deployments.graph import Graph
+from deployments.graph import Graph, check_ready
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, NotReady, http_exception_response
+from deployments.problems import AnswerProblems, http_exception_response
 from deployments.query import read_query
+from deployments.v2 import InferenceProtocol
 from models.spec import SegmenterSpec
 
-_READY_WITHIN_S = 5
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
 <html lang="en">
@@ -83,11 +82,7 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self.graph.check()
-        except Exception as error:
-            raise NotReady(f"a stage did not answer within {_READY_WITHIN_S} s ({type(error).__name__}); try again") from error
+        await check_ready(self.graph)
         return JSONResponse({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
@@ -96,11 +91,13 @@ class Api:
 
 def create_app(api: Api) -> Starlette:
     """The ASGI application."""
+    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config)
     endpoints = (
         ("/v1/segment", api.segment, "POST"),
         ("/v1/model", api.model, "GET"),
         ("/healthz", api.healthz, "GET"),
         ("/readyz", api.readyz, "GET"),
+        *v2.endpoints(),
         ("/openapi.json", api.openapi, "GET"),
         ("/docs", _docs, "GET"),
         ("/docs/{name}", _docs_file, "GET"),

@@ -20,12 +20,17 @@ async def read_image(request: Request, max_bytes: int, timeout_s: float) -> byte
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != _FORM and media_type not in _UNDECLARED and not media_type.startswith("image/"):
         raise UnsupportedMediaType(f"a body of type {media_type[:80]!r} is not read; send image/*, application/octet-stream or {_FORM}")
+    body = await read_body(request, max_bytes, timeout_s)
+    return _image_of_form(request.headers["content-type"], body) if media_type == _FORM else body
+
+
+async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body. Raises `BodyTooLarge`, `BodyTooSlow`."""
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _read_limited(request, max_bytes)
+            return await _read_limited(request, max_bytes)
     except TimeoutError as error:
         raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} s; send it faster, or a smaller image") from error
-    return _image_of_form(request.headers["content-type"], body) if media_type == _FORM else body
 
 
 async def _read_limited(request: Request, max_bytes: int) -> bytes:

@@ -32,6 +32,7 @@ class AppConfig(BaseModel):
     )
     max_body_bytes: int = Field(20 * 2**20, ge=1, description="The longest request body.")
     max_pixels: int = Field(64_000_000, ge=1, description="The most pixels of an image, read from its header before it is decoded.")
+    max_images: int = Field(64, ge=1, description="The most images in one request.")
     deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")
     body_timeout_s: float = Field(10, gt=0, description="How long a body may take to arrive.")
 

@@ -9,10 +9,12 @@ from typing import Protocol, TypeVar
 
 from deployments.config import AppConfig
 from deployments.model_source import ServedModel
+from deployments.problems import NotReady
 from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Preprocessor
 
 T = TypeVar("T")
+_READY_WITHIN_S = 5
 
 
 class Graph(Protocol):
@@ -23,6 +25,15 @@ class Graph(Protocol):
 
     async def check(self) -> None:
         """Returns when every stage answers; raises or hangs where one does not."""
+
+
+async def check_ready(graph: Graph) -> None:
+    """Returns when every stage answers. Raises `NotReady` where one does not within some seconds."""
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            await graph.check()
+    except Exception as error:
+        raise NotReady(f"a stage did not answer within {_READY_WITHIN_S} s ({type(error).__name__}); try again") from error
 
 
 class Codec:

@@ -24,6 +24,10 @@ class InvalidRequest(ValueError):
     """A request that says something that the interface does not know."""
 
 
+class UnknownModel(InvalidRequest):
+    """A model, or a version of it, that is not the served one."""
+
+
 class BodyTooLarge(InvalidRequest):
     """A body over the limit, by its own word or by what came."""
 
@@ -62,6 +66,7 @@ INTERNAL = Problem(500, "internal", "Internal error", "The server failed. Its lo
 PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (ImageTooLarge, Problem(413, "image-too-large", "Image too large")),
     (InvalidImage, Problem(400, "invalid-image", "Invalid image")),
+    (UnknownModel, Problem(404, "unknown-model", "Unknown model")),
     (BodyTooLarge, Problem(413, "body-too-large", "Body too large")),
     (BodyTooSlow, Problem(408, "body-too-slow", "Body too slow")),
     (UnsupportedMediaType, Problem(415, "unsupported-media-type", "Unsupported media type")),
@@ -117,6 +122,8 @@ class AnswerProblems:
 
 
 def _response(request: Request, problem: Problem, detail: str, headers: dict[str, str]) -> Response:
+    if _speaks_v2(request):
+        return Response(json.dumps({"error": detail}), problem.status, headers, "application/json")
     document = {
         "type": f"urn:maskworks:problem:{problem.name}",
         "title": problem.title,
@@ -125,6 +132,12 @@ def _response(request: Request, problem: Problem, detail: str, headers: dict[str
         "request_id": _request_id(request),
     }
     return Response(json.dumps(document), problem.status, headers, MEDIA_TYPE)
+
+
+def _speaks_v2(request: Request) -> bool:
+    """Whether the path is one of the Open Inference Protocol, which has its own form of errors."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def _request_id(request: Request) -> str | None:

@@ -48,6 +48,19 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarra
         raise InvalidImage(f"the {image.format} image is damaged: {_reason(error)}; send a complete file") from error
 
 
+def num_pixels(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> int:
+    """Width times height, read from the header only. Raises `InvalidImage` and its `ImageTooLarge`."""
+    image = _open(data, limits)
+    return image.width * image.height
+
+
+def encode_bmp(pixels: np.ndarray) -> bytes:
+    """A file of which `decode_image` makes `pixels` (h, w, 3) uint8 RGB again; uncompressed, so that it costs only a copy."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "BMP")
+    return file.getvalue()
+
+
 def stored_and_upright_size(data: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
     """The (height, width) in the file and, by its EXIF orientation, on the screen; reads the header only."""
     image = _open(data, NO_LIMITS)
