@@ -3,6 +3,7 @@
 Annotations are not postponed here: Serve reads `build_app`'s to check the arguments.
 """
 
+import numpy as np
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
@@ -81,7 +82,7 @@ class SplitGraph:
         handles = (handle.options(_by_reference=True) for handle in (preprocess, model, postprocess))
         self._preprocess, self._model, self._postprocess = handles
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
         try:
             return await self._chain(data, query)
         except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
@@ -91,7 +92,7 @@ class SplitGraph:
         for handle in (self._preprocess, self._model, self._postprocess):
             await handle.check.remote()
 
-    async def _chain(self, data: bytes, query: Query) -> Answer:
+    async def _chain(self, data: bytes | np.ndarray, query: Query) -> Answer:
         prepared = self._preprocess.remote(data)
         predicted = self._model.remote(prepared)
         answer = await self._postprocess.remote(predicted, query, data if query.format.needs_photo else None)
@@ -106,7 +107,7 @@ class Preprocess:
         self._stage = Preprocessor(read_spec(served.folder), config.image_limits)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, data: bytes) -> Prepared | InvalidImage:
+    async def __call__(self, data: bytes | np.ndarray) -> Prepared | InvalidImage:
         try:
             return await self._codec.run(self._stage, data)
         except InvalidImage as refusal:
@@ -135,7 +136,7 @@ class Postprocess:
         self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, predicted: Predicted | InvalidImage, query: Query, photo: bytes | None) -> Answer | InvalidImage:
+    async def __call__(self, predicted: Predicted | InvalidImage, query: Query, photo: bytes | np.ndarray | None) -> Answer | InvalidImage:
         if isinstance(predicted, InvalidImage):
             return predicted
         return await self._codec.run(self._stage, predicted, query, photo)

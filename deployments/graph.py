@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from deployments.config import AppConfig
 from deployments.model_source import ServedModel
 from deployments.problems import NotReady
@@ -20,8 +22,11 @@ _READY_WITHIN_S = 5
 class Graph(Protocol):
     """All stages, wherever they run."""
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
-        """Raises `models.image.InvalidImage`, or whatever a stage raised."""
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
+        """The answer for an image file or its decoded pixels, (h, w, 3) uint8 RGB.
+
+        Raises `models.image.InvalidImage`, or whatever a stage raised.
+        """
 
     async def check(self) -> None:
         """Returns when every stage answers; raises or hangs where one does not."""
@@ -63,7 +68,7 @@ class FusedGraph:
         self._preprocess = Preprocessor(self.spec, config.image_limits)
         self._postprocess = Postprocessor(self.spec, config.image_limits, served.version)
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
         prepared = await self._codec.run(self._preprocess, data)
         predicted = await self._model.predict(prepared)
         photo = data if query.format.needs_photo else None

@@ -23,7 +23,7 @@ from deployments.graph import Graph, check_ready
 from deployments.problems import InvalidRequest, UnknownModel, UnsupportedMediaType
 from deployments.query import Query, read_query
 from deployments.tensors import HEADER_LENGTH, InferRequest, OutputTensor, image_files, read_infer_request, rgb_pixels, write_infer_response
-from models.image import ImageLimits, ImageTooLarge, InvalidImage, encode_bmp, num_pixels
+from models.image import ImageLimits, ImageTooLarge, InvalidImage, num_pixels
 from models.label_set import LabelSet
 
 _PLATFORM = "maskworks"
@@ -113,7 +113,7 @@ class InferenceProtocol:
             values = await self._answers(images, replace(query, format=_FORMATS[output]), _READERS[output])
             outputs.append(OutputTensor(output, values, binary))
         document = {"model_name": name, "model_version": version} | ({"id": asked.id} if asked.id else {})
-        content, headers = write_infer_response(document, outputs)
+        content, headers = await asyncio.to_thread(write_infer_response, document, outputs)
         return Response(content, headers=headers | {"X-Content-Type-Options": "nosniff"})
 
     def _served(self, request: Request) -> tuple[str, str]:
@@ -125,11 +125,11 @@ class InferenceProtocol:
             raise UnknownModel(f"{said}; ask for {name!r}, with version {version!r} or with none")
         return name, version
 
-    async def _answers(self, images: list[bytes], query: Query, read: Callable[[bytes], np.ndarray]) -> np.ndarray:
+    async def _answers(self, images: list[bytes] | list[np.ndarray], query: Query, read: Callable[[bytes], np.ndarray]) -> np.ndarray:
         """The arrays of all images, (N, h, w) uint8. The first failure ends them all."""
         turns = asyncio.Semaphore(self.config.max_batch_size)  # one request fills a batch and leaves the queue to others
 
-        async def answer(image: bytes) -> np.ndarray:
+        async def answer(image: bytes | np.ndarray) -> np.ndarray:
             async with turns:
                 return await asyncio.to_thread(read, (await self.graph.segment(image, query)).body)
 
@@ -146,14 +146,14 @@ class InferenceProtocol:
         return np.stack(arrays)
 
 
-def _images(asked: InferRequest, max_images: int, limits: ImageLimits) -> list[bytes]:
-    """The image files of a request, none of them decoded. Raises `InvalidRequest`, `InvalidImage`."""
+def _images(asked: InferRequest, max_images: int, limits: ImageLimits) -> list[bytes] | list[np.ndarray]:
+    """The images of a request, files among them not yet decoded. Raises `InvalidRequest`, `InvalidImage`."""
     if len(asked.inputs) != 1 or asked.inputs[0].name not in ("image", "pixels"):
         names = ", ".join(each.name[:40] for each in asked.inputs[:5]) or "none"
         raise InvalidRequest(f"the inputs are {names}; send either image or pixels")
     (tensor,) = asked.inputs
     if tensor.name == "pixels":
-        return [encode_bmp(rgb_pixels(tensor))]
+        return [rgb_pixels(tensor)]
     images = image_files(tensor, max_images)
     if (total := sum(_num_pixels(index, image, limits) for index, image in enumerate(images))) > limits.max_pixels:
         raise ImageTooLarge(f"the images have {total} pixels together, the limit is {limits.max_pixels}; send fewer in one request")
