@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from urllib.parse import quote
 
@@ -12,16 +13,20 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from deployments.body import read_image
+from deployments.admission import Admission
+from deployments.body import read_images, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
 from deployments.graph import Graph, check_ready
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, http_exception_response
-from deployments.query import read_query
+from deployments.problems import AnswerProblems, http_exception_response, request_id_of
+from deployments.query import Query, read_query
+from deployments.several import MEDIA_TYPE as NDJSON
+from deployments.several import answer_lines
+from deployments.stages import Answer
 from deployments.v2 import InferenceProtocol
 from models.spec import SegmenterSpec
 
@@ -49,21 +54,28 @@ class Api:
     spec: SegmenterSpec
     model_version: str
     config: AppConfig
+    admission: Admission
 
     async def segment(self, request: Request) -> Response:
+        """One image's answer in the asked format; of several images in one form a stream of lines (`several.py`)."""
         start = time.perf_counter()
         query = read_query(request.query_params, request.headers, self.spec.label_set, self.config.deadline_s)
-        data = await read_image(request, self.config.max_body_bytes, self.config.body_timeout_s)
+        images = await read_images(request, self.config.max_body_bytes, self.config.max_images, self.config.body_timeout_s)
         received_s = time.perf_counter() - start
-        answer = await self.graph.segment(data, query)
-        headers = {
-            "X-Model-Version": quote(self.model_version, safe="/@ "),
-            "X-Batch-Size": str(answer.batch_size),
-            "Server-Timing": _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start),
-            "X-Content-Type-Options": "nosniff",
-            "Vary": "Accept",
-        }
+        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
+        headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        if len(images) > 1:
+            segment = partial(self._segment, query=query)
+            lines = answer_lines(images, segment, num_at_once=self.config.max_batch_size, request_id=request_id_of(request))
+            return StreamingResponse(lines, headers=headers, media_type=NDJSON)
+        answer = await unless_gone(request.receive, self._segment(images[0].data, query))
+        headers["X-Batch-Size"] = str(answer.batch_size)
+        headers["Server-Timing"] = _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start)
         return Response(answer.body, headers=headers, media_type=answer.media_type)
+
+    async def _segment(self, data: bytes, query: Query) -> Answer:
+        with self.admission.place(bulk=query.lane == "bulk"):
+            return await self.graph.segment(data, query)
 
     async def model(self, request: Request) -> Response:
         labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in self.spec.label_set.labels]
@@ -91,7 +103,7 @@ class Api:
 
 def create_app(api: Api) -> Starlette:
     """The ASGI application."""
-    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config)
+    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config, api.admission)
     endpoints = (
         ("/v1/segment", api.segment, "POST"),
         ("/v1/model", api.model, "GET"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.admission import DeadlinePassed, Overloaded, Refused
 from models.image import ImageTooLarge, InvalidImage
 
 MEDIA_TYPE = "application/problem+json"
@@ -74,6 +76,8 @@ PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (InvalidRequest, Problem(400, "invalid-request", "Invalid request")),
     (ClientDisconnect, Problem(400, "incomplete-body", "Incomplete body", _LOST)),
     (NotReady, Problem(503, "not-ready", "Not ready")),
+    (Overloaded, Problem(503, "overloaded", "Overloaded")),
+    (DeadlinePassed, Problem(503, "deadline-passed", "Deadline passed")),
     (BackPressureError, Problem(503, "overloaded", "Overloaded", _BUSY)),
     (DeploymentUnavailableError, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (RayActorError, Problem(503, "unavailable", "Unavailable", _BUSY)),
@@ -91,12 +95,10 @@ def problem_of(error: BaseException) -> tuple[Problem, str]:
 
 
 def problem_response(request: Request, error: BaseException) -> Response:
-    """`error` as a problem document; internal errors are logged in full under the request's id."""
-    problem, detail = problem_of(error)
-    if problem is INTERNAL:
-        logger.error("request %s failed", _request_id(request), exc_info=error)
-    headers = {"Retry-After": "1"} if problem.status == 503 else {}
-    return _response(request, problem, detail, headers)
+    """The answer to a request that ended in `error`."""
+    document = problem_document(error, request_id_of(request))
+    headers = {"Retry-After": str(_retry_after_s(error))} if document["status"] in (429, 503) else {}
+    return _response(request, document, headers)
 
 
 async def http_exception_response(request: Request, error: HTTPException) -> Response:
@@ -104,7 +106,8 @@ async def http_exception_response(request: Request, error: HTTPException) -> Res
     phrase = HTTPStatus(error.status_code).phrase
     name = phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:200]}: {phrase.lower()}; GET /openapi.json lists what there is."
-    return _response(request, Problem(error.status_code, name, phrase), detail, dict(error.headers or {}))
+    document = _document(Problem(error.status_code, name, phrase), detail, request_id_of(request))
+    return _response(request, document, dict(error.headers or {}))
 
 
 class AnswerProblems:
@@ -121,26 +124,38 @@ class AnswerProblems:
             await response(scope, receive, send)
 
 
-def _response(request: Request, problem: Problem, detail: str, headers: dict[str, str]) -> Response:
-    if _speaks_v2(request):
-        return Response(json.dumps({"error": detail}), problem.status, headers, "application/json")
-    document = {
+def problem_document(error: BaseException, request_id: str | None) -> dict:
+    """`error` as a problem document; internal errors are logged in full under the request's id."""
+    problem, detail = problem_of(error)
+    if problem is INTERNAL:
+        logger.error("request %s failed", request_id, exc_info=error)
+    return _document(problem, detail, request_id)
+
+
+def _document(problem: Problem, detail: str, request_id: str | None) -> dict:
+    return {
         "type": f"urn:maskworks:problem:{problem.name}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
-        "request_id": _request_id(request),
+        "request_id": request_id,
     }
-    return Response(json.dumps(document), problem.status, headers, MEDIA_TYPE)
 
 
-def _speaks_v2(request: Request) -> bool:
-    """Whether the path is one of the Open Inference Protocol, which has its own form of errors."""
+def _response(request: Request, document: dict, headers: dict[str, str]) -> Response:
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    return path == "/v2" or path.startswith("/v2/")
+    if path.startswith("/v2"):  # the Open Inference Protocol has its own form of errors
+        return Response(json.dumps({"error": document["detail"]}), document["status"], headers, "application/json")
+    return Response(json.dumps(document), document["status"], headers, MEDIA_TYPE)
 
 
-def _request_id(request: Request) -> str | None:
+def _retry_after_s(error: BaseException) -> int:
+    """Whole seconds; what only the stage knows, it says."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return max(1, math.ceil(cause.retry_after_s)) if isinstance(cause, Refused) else 1
+
+
+def request_id_of(request: Request) -> str | None:
     """Serve gives every request one, or keeps the caller's, and repeats it in the answer's X-Request-Id."""
     value = request.headers.get("x-request-id")
     return value and value[:200]

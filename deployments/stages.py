@@ -16,16 +16,17 @@ import numpy as np
 
 from deployments.encoders import Content, encode
 from deployments.query import Query
-from models.fit import InputImage, preprocess
+from models.fit import InputImage, fit_image, preprocess
 from models.image import ImageLimits, as_image
 from models.prediction import Prediction
 from models.restore import restore_class_map
 from models.spec import SegmenterSpec
+from models.tiling import TiledImage, cut_tiles, plan_tiles
 
 
 @dataclass(frozen=True)
 class Prepared:
-    image: InputImage
+    image: InputImage | TiledImage
     times_s: dict[str, float]
 
 
@@ -47,15 +48,23 @@ class Answer:
 class Preprocessor:
     """A file's bytes or decoded pixels in, the model's input out; what it refuses never reaches a batch. Safe for threads."""
 
-    def __init__(self, spec: SegmenterSpec, limits: ImageLimits) -> None:
-        self.spec, self.limits = spec, limits
+    def __init__(self, spec: SegmenterSpec, limits: ImageLimits, max_tiles: int = 16) -> None:
+        self.spec, self.limits, self.max_tiles = spec, limits, max_tiles
         cv2.setNumThreads(1)  # requests run side by side; threads within one would only fight
 
-    def __call__(self, data: bytes | np.ndarray) -> Prepared:
-        """Raises `models.image.InvalidImage` and its `ImageTooLarge`."""
+    def __call__(self, data: bytes | np.ndarray, query: Query) -> Prepared:
+        """Raises `models.image.InvalidImage` and its `ImageTooLarge`, `DeadlinePassed`."""
+        query.check_deadline()
         start = time.perf_counter()
-        image = preprocess(data, self.spec.input_size, self.spec.fit_rule, self.limits)
+        image = self._tile(data) if query.tiled else preprocess(data, self.spec.input_size, self.spec.fit_rule, self.limits)
         return Prepared(image, {"decode": time.perf_counter() - start})
+
+    def _tile(self, data: bytes | np.ndarray) -> InputImage | TiledImage:
+        image = as_image(data, self.limits)
+        plan = plan_tiles(image.shape[:2], self.spec.input_size, self.max_tiles)
+        if len(plan.corners) == 1:
+            return fit_image(image, self.spec.input_size, self.spec.fit_rule)
+        return cut_tiles(image, plan, self.spec.input_size)
 
 
 class Postprocessor:
@@ -66,7 +75,8 @@ class Postprocessor:
         cv2.setNumThreads(1)
 
     def __call__(self, predicted: Predicted, query: Query, photo: bytes | np.ndarray | None) -> Answer:
-        """`photo` is the request's image for the formats that draw on it (`Format.needs_photo`), else None."""
+        """`photo` is the request's image for the formats that draw on it (`Format.needs_photo`), else None. Raises `DeadlinePassed`."""
+        query.check_deadline()
         start = time.perf_counter()
         class_map = restore_class_map(predicted.prediction)
         restored = time.perf_counter()

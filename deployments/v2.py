@@ -16,7 +16,8 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from deployments.body import read_body
+from deployments.admission import Admission
+from deployments.body import read_body, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import CONFIDENCE, NPY
 from deployments.graph import Graph, check_ready
@@ -55,6 +56,7 @@ class InferenceProtocol:
     label_set: LabelSet
     model_version: str
     config: AppConfig
+    admission: Admission
 
     def endpoints(self) -> tuple[tuple[str, Callable, str], ...]:
         """Path, endpoint and method of each."""
@@ -107,10 +109,12 @@ class InferenceProtocol:
             raise InvalidRequest(f"output {min(unknown)[:40]!r} is not known; there are {', '.join(_FORMATS)}")
         wishes = {each: str(asked.parameters[each]) for each in _WISHES if each in asked.parameters}
         query = read_query(wishes | {"format": NPY.name}, request.headers, self.label_set, self.config.deadline_s)
+        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
         images = await asyncio.to_thread(_images, asked, self.config.max_images, self.config.image_limits)
         outputs = []
         for output, binary in wanted.items():
-            values = await self._answers(images, replace(query, format=_FORMATS[output]), _READERS[output])
+            work = self._answers(images, replace(query, format=_FORMATS[output]), _READERS[output])
+            values = await unless_gone(request.receive, work)
             outputs.append(OutputTensor(output, values, binary))
         document = {"model_name": name, "model_version": version} | ({"id": asked.id} if asked.id else {})
         content, headers = await asyncio.to_thread(write_infer_response, document, outputs)
@@ -131,7 +135,9 @@ class InferenceProtocol:
 
         async def answer(image: bytes | np.ndarray) -> np.ndarray:
             async with turns:
-                return await asyncio.to_thread(read, (await self.graph.segment(image, query)).body)
+                with self.admission.place(bulk=query.lane == "bulk"):
+                    answered = await self.graph.segment(image, query)
+                return await asyncio.to_thread(read, answered.body)
 
         try:
             async with asyncio.TaskGroup() as group:
