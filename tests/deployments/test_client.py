@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import deployments.client
+from deployments.api import create_app
 from deployments.client import Client, ServiceError
 from deployments.client.__main__ import ClientConfig, InvalidCommand, main
 from models.image import decode_image
@@ -194,3 +199,18 @@ def test_it_brings_neither_ray_nor_torch():
     program = "import sys, deployments.client.__main__; print({'ray', 'torch', 'starlette', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_readmes_python_works_as_shown(api, tmp_path, monkeypatch, photo):
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    programs = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    monkeypatch.chdir(tmp_path)
+    with serving(create_app(replace(api, model_version="shelf/1"))) as address:
+        for number, program in enumerate(programs):
+            path = tmp_path / f"{number}.py"
+            path.write_text(
+                program.replace("http://127.0.0.1:8000", address).replace("127.0.0.1:8000", address[7:]).replace('"can"', '"pet"')
+            )
+            assert runpy.run_path(str(path))["mask"].shape == (90, 120)
+    assert len(programs) == 2

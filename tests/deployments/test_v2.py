@@ -12,6 +12,7 @@ import tritonclient.http as triton
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
+from deployments.admission import Admission
 from deployments.api import create_app
 from deployments.config import AppConfig
 from deployments.graph import FusedGraph
@@ -203,6 +204,12 @@ def test_not_ready_where_a_stage_fails(client, api, monkeypatch):
     for path in ("/v2/health/ready", "/v2/models/bundle/ready"):
         assert "secret" not in error_of(client.get(path), 503)
         assert client.get(path).headers["retry-after"] == "1"
+
+
+def test_a_full_server_says_when_to_come_back(api, photo):
+    with TestClient(create_app(replace(api, admission=Admission(0)))) as full:
+        response = full.post(INFER, json=in_json(data=[base64.b64encode(photo).decode()]))
+    assert "which is the most" in error_of(response, 503) and response.headers["retry-after"] == "1"
 
 
 def test_a_failure_of_the_graph_tells_nothing(client, api, monkeypatch, photo):
