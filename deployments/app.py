@@ -3,6 +3,7 @@
 Annotations are not postponed here: Serve reads `build_app`'s to check the arguments.
 """
 
+import numpy as np
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve import Application
@@ -85,7 +86,7 @@ class SplitGraph:
         handles = (handle.options(_by_reference=True) for handle in (preprocess, model, postprocess))
         self._preprocess, self._model, self._postprocess = handles
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
         try:
             return await self._chain(data, query)
         except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
@@ -95,7 +96,7 @@ class SplitGraph:
         for handle in (self._preprocess, self._model, self._postprocess):
             await handle.check.remote()
 
-    async def _chain(self, data: bytes, query: Query) -> Answer:
+    async def _chain(self, data: bytes | np.ndarray, query: Query) -> Answer:
         prepared = self._preprocess.remote(data, query)
         predicted = self._model.remote(prepared, query)
         answer = await self._postprocess.remote(predicted, query, data if query.format.needs_photo else None)
@@ -110,7 +111,7 @@ class Preprocess:
         self._stage = Preprocessor(read_spec(served.folder), config.image_limits, config.max_tiles)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, data: bytes, query: Query) -> Prepared | Refusal:
+    async def __call__(self, data: bytes | np.ndarray, query: Query) -> Prepared | Refusal:
         try:
             return await self._codec.run(self._stage, data, query)
         except REFUSALS as refusal:
@@ -144,7 +145,7 @@ class Postprocess:
         self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, predicted: Predicted | Refusal, query: Query, photo: bytes | None) -> Answer | Refusal:
+    async def __call__(self, predicted: Predicted | Refusal, query: Query, photo: bytes | np.ndarray | None) -> Answer | Refusal:
         if isinstance(predicted, REFUSALS):
             return predicted
         try:

@@ -26,6 +26,10 @@ class InvalidRequest(ValueError):
     """A request that says something that the interface does not know."""
 
 
+class UnknownModel(InvalidRequest):
+    """A model, or a version of it, that is not the served one."""
+
+
 class BodyTooLarge(InvalidRequest):
     """A body over the limit, by its own word or by what came."""
 
@@ -64,6 +68,7 @@ INTERNAL = Problem(500, "internal", "Internal error", "The server failed. Its lo
 PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (ImageTooLarge, Problem(413, "image-too-large", "Image too large")),
     (InvalidImage, Problem(400, "invalid-image", "Invalid image")),
+    (UnknownModel, Problem(404, "unknown-model", "Unknown model")),
     (BodyTooLarge, Problem(413, "body-too-large", "Body too large")),
     (BodyTooSlow, Problem(408, "body-too-slow", "Body too slow")),
     (UnsupportedMediaType, Problem(415, "unsupported-media-type", "Unsupported media type")),
@@ -93,7 +98,7 @@ def problem_response(request: Request, error: BaseException) -> Response:
     """The answer to a request that ended in `error`."""
     document = problem_document(error, request_id_of(request))
     headers = {"Retry-After": str(_retry_after_s(error))} if document["status"] in (429, 503) else {}
-    return _response(document, headers)
+    return _response(request, document, headers)
 
 
 async def http_exception_response(request: Request, error: HTTPException) -> Response:
@@ -102,7 +107,7 @@ async def http_exception_response(request: Request, error: HTTPException) -> Res
     name = phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:200]}: {phrase.lower()}; GET /openapi.json lists what there is."
     document = _document(Problem(error.status_code, name, phrase), detail, request_id_of(request))
-    return _response(document, dict(error.headers or {}))
+    return _response(request, document, dict(error.headers or {}))
 
 
 class AnswerProblems:
@@ -137,7 +142,10 @@ def _document(problem: Problem, detail: str, request_id: str | None) -> dict:
     }
 
 
-def _response(document: dict, headers: dict[str, str]) -> Response:
+def _response(request: Request, document: dict, headers: dict[str, str]) -> Response:
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    if path.startswith("/v2"):  # the Open Inference Protocol has its own form of errors
+        return Response(json.dumps({"error": document["detail"]}), document["status"], headers, "application/json")
     return Response(json.dumps(document), document["status"], headers, MEDIA_TYPE)
 
 

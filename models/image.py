@@ -54,6 +54,23 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarra
         raise InvalidImage(f"the {image.format} image is damaged: {_reason(error)}; send a complete file") from error
 
 
+def as_image(data: bytes | np.ndarray, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
+    """What `decode_image` makes of a file; a picture that is decoded already, (h, w, 3) uint8 RGB, as it is.
+
+    Raises what `decode_image` raises.
+    """
+    if not isinstance(data, np.ndarray):
+        return decode_image(data, limits)
+    _check_size(data.shape[1], data.shape[0], limits)
+    return data
+
+
+def num_pixels(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> int:
+    """Width times height, read from the header only. Raises `InvalidImage` and its `ImageTooLarge`."""
+    image = _open(data, limits)
+    return image.width * image.height
+
+
 def stored_and_upright_size(data: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
     """The (height, width) in the file and, by its EXIF orientation, on the screen; reads the header only."""
     image = _open(data, NO_LIMITS)
@@ -110,10 +127,13 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         raise ImageTooLarge(f"the image has more than the {limits.max_pixels} pixels of the limit; send a smaller one") from error
     except Exception as error:
         raise InvalidImage(f"the {len(data)} bytes are no image in a known format; send one of {', '.join(FORMATS)}") from error
-    if image.width * image.height > limits.max_pixels:
-        size = f"{image.width} x {image.height}"
-        raise ImageTooLarge(f"the image is {size} pixels, the limit is {limits.max_pixels} in all; send a smaller one")
+    _check_size(image.width, image.height, limits)
     return image
+
+
+def _check_size(width: int, height: int, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(f"the image is {width} x {height} pixels, the limit is {limits.max_pixels} in all; send a smaller one")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

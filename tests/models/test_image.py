@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from models.image import ImageLimits, ImageTooLarge, InvalidImage, decode_image, orient, stored_and_upright_size
+from models.image import ImageLimits, ImageTooLarge, InvalidImage, as_image, decode_image, num_pixels, orient, stored_and_upright_size
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:
@@ -157,3 +157,18 @@ def test_a_file_cut_at_any_tenth_is_invalid_and_nothing_else():
 def test_what_is_no_image_is_invalid(data):
     with pytest.raises(InvalidImage):
         decode_image(data)
+
+
+def test_a_decoded_picture_is_taken_as_it_is_within_the_limits():
+    pixels = np.zeros((10, 20, 3), np.uint8)
+    assert as_image(pixels, ImageLimits(max_pixels=200)) is pixels
+    with pytest.raises(ImageTooLarge, match="20 x 10"):
+        as_image(pixels, ImageLimits(max_pixels=199))
+    np.testing.assert_array_equal(as_image(encoded(Image.fromarray(pixels), "PNG")), pixels)
+
+
+def test_the_number_of_pixels_is_in_the_header():
+    data = encoded(Image.new("RGB", (10, 20)), "PNG")
+    assert num_pixels(data[:60]) == 200
+    with pytest.raises(ImageTooLarge):
+        num_pixels(data, ImageLimits(max_pixels=199))
