@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.resources import files
 from urllib.parse import quote
@@ -16,14 +18,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from deployments.access_log import AccessLog, note, request_id_of
 from deployments.admission import Admission
 from deployments.body import read_images, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
 from deployments.graph import Graph, check_ready
+from deployments.metrics import Metrics
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, http_exception_response, request_id_of
-from deployments.query import Query, read_query
+from deployments.problems import AnswerProblems, http_exception_response
+from deployments.query import Lane, Query, read_query
 from deployments.several import MEDIA_TYPE as NDJSON
 from deployments.several import answer_lines
 from deployments.stages import Answer
@@ -55,6 +59,7 @@ class Api:
     model_version: str
     config: AppConfig
     admission: Admission
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def segment(self, request: Request) -> Response:
         """One image's answer in the asked format; of several images in one form a stream of lines (`several.py`)."""
@@ -64,18 +69,35 @@ class Api:
         received_s = time.perf_counter() - start
         self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
         headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        segment = partial(self._segment, query=query, start=start, received_s=received_s)
+        note(request, format=query.format.name, lane=query.lane, num_images=len(images), image_bytes=sum(len(each.data) for each in images))
         if len(images) > 1:
-            segment = partial(self._segment, query=query)
-            lines = answer_lines(images, segment, num_at_once=self.config.max_batch_size, request_id=request_id_of(request))
+            at_once, request_id = self.config.max_batch_size, request_id_of(request)
+            lines = answer_lines(images, segment, num_at_once=at_once, request_id=request_id, refused=self.metrics.refused)
             return StreamingResponse(lines, headers=headers, media_type=NDJSON)
-        answer = await unless_gone(request.receive, self._segment(images[0].data, query))
+        answer = await unless_gone(request.receive, segment(images[0].data))
+        note(request, size=answer.size, batch_size=answer.batch_size, times_s=answer.times_s)
         headers["X-Batch-Size"] = str(answer.batch_size)
-        headers["Server-Timing"] = _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start)
+        headers["Server-Timing"] = ", ".join(f"{part};dur={duration_s * 1e3:.2f}" for part, duration_s in answer.times_s.items())
         return Response(answer.body, headers=headers, media_type=answer.media_type)
 
-    async def _segment(self, data: bytes, query: Query) -> Answer:
-        with self.admission.place(bulk=query.lane == "bulk"):
-            return await self.graph.segment(data, query)
+    async def _segment(self, data: bytes, query: Query, start: float, received_s: float) -> Answer:
+        """The graph's answer, counted; its times begin where the request began."""
+        with self._place(query.lane):
+            answer = await self.graph.segment(data, query)
+        times_s = {"receive": received_s, **answer.times_s, "total": time.perf_counter() - start}
+        self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
+        return replace(answer, times_s=times_s)
+
+    @contextmanager
+    def _place(self, lane: Lane) -> Iterator[None]:
+        bulk = lane == "bulk"
+        try:
+            with self.admission.place(bulk=bulk):
+                self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
+                yield
+        finally:
+            self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
 
     async def model(self, request: Request) -> Response:
         labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in self.spec.label_set.labels]
@@ -116,15 +138,10 @@ def create_app(api: Api) -> Starlette:
         ("/", _home, "GET"),
     )
     routes = [Route(path, endpoint, methods=[method], middleware=[Middleware(AnswerProblems)]) for path, endpoint, method in endpoints]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: http_exception_response})
+    access_log = Middleware(AccessLog, metrics=api.metrics, model_version=api.model_version)
+    app = Starlette(routes=routes, middleware=[access_log], exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
-
-
-def _server_timing(times_s: Mapping[str, float], total_s: float) -> str:
-    """The header: each part in milliseconds, `handover` for what lies between them, and the total."""
-    parts = {**times_s, "handover": total_s - sum(times_s.values()), "total": total_s}
-    return ", ".join(f"{name};dur={duration_s * 1e3:.2f}" for name, duration_s in parts.items())
 
 
 async def _home(request: Request) -> Response:

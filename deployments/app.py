@@ -3,6 +3,9 @@
 Annotations are not postponed here: Serve reads `build_app`'s to check the arguments.
 """
 
+import time
+from dataclasses import replace
+
 import numpy as np
 from ray import serve
 from ray.exceptions import RayActorError
@@ -87,10 +90,13 @@ class SplitGraph:
         self._preprocess, self._model, self._postprocess = handles
 
     async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
+        start = time.perf_counter()
         try:
-            return await self._chain(data, query)
+            answer = await self._chain(data, query)
         except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
-            return await self._chain(data, query)
+            answer = await self._chain(data, query)
+        hops_s = time.perf_counter() - start - sum(answer.times_s.values())  # each replica measures its own part only
+        return replace(answer, times_s=answer.times_s | {"hops": hops_s})
 
     async def check(self) -> None:
         for handle in (self._preprocess, self._model, self._postprocess):
@@ -113,7 +119,7 @@ class Preprocess:
 
     async def __call__(self, data: bytes | np.ndarray, query: Query) -> Prepared | Refusal:
         try:
-            return await self._codec.run(self._stage, data, query)
+            return await self._codec.run("decode_wait", self._stage, data, query)
         except REFUSALS as refusal:
             return refusal
 
@@ -149,7 +155,7 @@ class Postprocess:
         if isinstance(predicted, REFUSALS):
             return predicted
         try:
-            return await self._codec.run(self._stage, predicted, query, photo)
+            return await self._codec.run("restore_wait", self._stage, predicted, query, photo)
         except REFUSALS as refusal:
             return refusal
 

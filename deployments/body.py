@@ -33,6 +33,9 @@ async def read_images(request: Request, max_bytes: int, max_images: int, timeout
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != _FORM and media_type not in _UNDECLARED and not media_type.startswith("image/"):
         raise UnsupportedMediaType(f"a body of type {media_type[:80]!r} is not read; send image/*, application/octet-stream or {_FORM}")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):  # unpacked, a small body could be of any size
+        raise UnsupportedMediaType(f"a body packed with Content-Encoding {coding[:80]!r} is not read; send the image file as it is")
     body = await read_body(request, max_bytes, timeout_s)
     return _images_of_form(request.headers["content-type"], body, max_images) if media_type == _FORM else [ImageFile(body)]
 
@@ -94,6 +97,7 @@ def _files_of_form(content_type: str, body: bytes, max_images: int) -> list[Imag
         raise FormParserError("its Content-Type names no boundary")
     files: list[ImageFile] = []
     header, disposition, content = bytearray(), bytearray(), bytearray()
+    ends: list[bool] = []
 
     def end_part() -> None:
         name = parse_options_header(bytes(disposition))[1].get(b"filename")
@@ -114,8 +118,10 @@ def _files_of_form(content_type: str, body: bytes, max_images: int) -> list[Imag
         "on_header_value": header_value,
         "on_part_data": lambda data, start, end: content.extend(data[start:end]),
         "on_part_end": end_part,
+        "on_end": lambda: ends.append(True),
     }
     parser = MultipartParser(boundary, callbacks)
     parser.write(body)
-    parser.finalize()
+    if not ends:
+        raise FormParserError("it stops before its last boundary")
     return files

@@ -69,7 +69,7 @@ SCHEMAS = {
 _HEADERS = {
     "X-Model-Version": {"description": "The model version that made the answer.", "schema": {"type": "string"}},
     "X-Batch-Size": {"description": "How many requests shared the forward pass.", "schema": {"type": "integer"}},
-    "Server-Timing": {"description": "Where the time went, in milliseconds.", "schema": {"type": "string"}},
+    "Server-Timing": {"description": "Where the time went: each part and the total, in milliseconds.", "schema": {"type": "string"}},
 }
 
 

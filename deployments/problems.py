@@ -15,10 +15,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.access_log import note, request_id_of
 from deployments.admission import DeadlinePassed, Overloaded, Refused
 from models.image import ImageTooLarge, InvalidImage
 
 MEDIA_TYPE = "application/problem+json"
+_TYPE = "urn:maskworks:problem:"
 logger = logging.getLogger("ray.serve")
 
 
@@ -134,7 +136,7 @@ def problem_document(error: BaseException, request_id: str | None) -> dict:
 
 def _document(problem: Problem, detail: str, request_id: str | None) -> dict:
     return {
-        "type": f"urn:maskworks:problem:{problem.name}",
+        "type": _TYPE + problem.name,
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
@@ -142,7 +144,13 @@ def _document(problem: Problem, detail: str, request_id: str | None) -> dict:
     }
 
 
+def name_of(document: dict) -> str:
+    """The problem's name, which is one of a fixed few."""
+    return document["type"].removeprefix(_TYPE)
+
+
 def _response(request: Request, document: dict, headers: dict[str, str]) -> Response:
+    note(request, problem=name_of(document))
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     if path.startswith("/v2"):  # the Open Inference Protocol has its own form of errors
         return Response(json.dumps({"error": document["detail"]}), document["status"], headers, "application/json")
@@ -153,9 +161,3 @@ def _retry_after_s(error: BaseException) -> int:
     """Whole seconds; what only the stage knows, it says."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return max(1, math.ceil(cause.retry_after_s)) if isinstance(cause, Refused) else 1
-
-
-def request_id_of(request: Request) -> str | None:
-    """Serve gives every request one, or keeps the caller's, and repeats it in the answer's X-Request-Id."""
-    value = request.headers.get("x-request-id")
-    return value and value[:200]

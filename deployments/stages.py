@@ -41,6 +41,8 @@ class Predicted:
 class Answer:
     body: bytes
     media_type: str
+    size: tuple[int, int]
+    """The photo's (height, width) as a person sees it."""
     batch_size: int
     times_s: dict[str, float]
 
@@ -83,4 +85,4 @@ class Postprocessor:
         pixels = None if photo is None else as_image(photo, self.limits)
         body = encode(query, Content(class_map, predicted.prediction, self.spec.label_set, self.model_version, pixels))
         times_s = predicted.times_s | {"restore": restored - start, "encode": time.perf_counter() - restored}
-        return Answer(body, query.format.media_type, predicted.batch_size, times_s)
+        return Answer(body, query.format.media_type, class_map.shape, predicted.batch_size, times_s)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 # JPEG covers MPO, what many phones write as .jpg: the first of its two pictures is decoded.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -44,10 +44,10 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarra
     image = _open(data, limits)
     try:
         pixels = _decode_flawless_jpeg(image, data)
-        if pixels is not None:
-            return _turn(pixels, image.getexif().get(_ORIENTATION, 1))
-        ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(_to_rgb(image))
+        if pixels is None:
+            image.load()
+            pixels = np.asarray(_to_rgb(image))
+        return _turn(pixels, _orientation(image))
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds for bad files, each of them the file's fault
@@ -75,13 +75,13 @@ def stored_and_upright_size(data: bytes) -> tuple[tuple[int, int], tuple[int, in
     """The (height, width) in the file and, by its EXIF orientation, on the screen; reads the header only."""
     image = _open(data, NO_LIMITS)
     stored = (image.height, image.width)
-    turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+    turned = _orientation(image) in _QUARTER_TURNS
     return stored, stored[::-1] if turned else stored
 
 
 def orient(array: np.ndarray, data: bytes) -> np.ndarray:
     """`array` (h, w) uint8, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
-    return _turn(array, _open(data, NO_LIMITS).getexif().get(_ORIENTATION, 1))
+    return _turn(array, _orientation(_open(data, NO_LIMITS)))
 
 
 def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -125,8 +125,10 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"the image has more than the {limits.max_pixels} pixels of the limit; send a smaller one") from error
-    except Exception as error:
+    except UnidentifiedImageError as error:
         raise InvalidImage(f"the {len(data)} bytes are no image in a known format; send one of {', '.join(FORMATS)}") from error
+    except Exception as error:
+        raise InvalidImage(f"the image's header cannot be read: {_reason(error)}; send a complete file without extras") from error
     _check_size(image.width, image.height, limits)
     return image
 
@@ -134,6 +136,15 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         raise ImageTooLarge(f"the image is {width} x {height} pixels, the limit is {limits.max_pixels} in all; send a smaller one")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, which is upright, where none can be read: broken notes do not spoil a picture."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # as for pixels, Pillow raises a dozen kinds
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -108,8 +108,18 @@ def test_answers_say_which_model_how_many_shared_and_where_the_time_went(client,
     headers = client.post("/v1/segment", content=photo, headers=JPEG).headers
     assert headers["x-model-version"].startswith("bundle@") and headers["x-batch-size"] == "1"
     times = {name: float(duration) for name, duration in (part.split(";dur=") for part in headers["server-timing"].split(", "))}
-    assert list(times) == ["receive", "decode", "queue", "model", "restore", "encode", "handover", "total"]
-    assert times["total"] == pytest.approx(sum(times.values()) - times["total"], abs=0.1)
+    assert list(times) == [
+        "receive",
+        "decode",
+        "decode_wait",
+        "queue",
+        "model",
+        "restore",
+        "encode",
+        "restore_wait",
+        "total",
+    ]
+    assert times["model"] > 0 and sum(times.values()) - times["total"] <= times["total"] + 0.1  # the header rounds
 
 
 def test_model_lists_labels_in_the_order_of_their_index(client, pet_labels):

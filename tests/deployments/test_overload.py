@@ -31,7 +31,7 @@ class StuckGraph:
         except asyncio.CancelledError:
             self.num_cancelled += 1
             raise
-        return Answer(b"{}", "application/json", 1, {})
+        return Answer(b"{}", "application/json", (1, 1), 1, {})
 
 
 def stuck(api: Api) -> tuple[Api, StuckGraph]:
