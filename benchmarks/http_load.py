@@ -18,8 +18,13 @@ class Load:
 
 def post_for(seconds: float, *, port: int, path: str, body: bytes, connections: int) -> Load:
     """Posts `body` to 127.0.0.1 from `connections` connections, each waiting for its answer, for `seconds`."""
+    return asyncio.run(_post_for(seconds, port, post_of(path, body), connections))
+
+
+def post_of(path: str, body: bytes) -> bytes:
+    """The request as it goes over the wire."""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
-    return asyncio.run(_post_for(seconds, port, head.encode() + body, connections))
+    return head.encode() + body
 
 
 async def _post_for(seconds: float, port: int, request: bytes, connections: int) -> Load:
@@ -32,7 +37,7 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
         while (sent := time.perf_counter()) < start + seconds:
             writer.write(request)
             try:
-                status = await _read_answer(reader)
+                status, _ = await read_answer(reader)
             except (asyncio.IncompleteReadError, ConnectionError):
                 failures.append(0)
                 writer.close()
@@ -48,9 +53,8 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
     return Load(latencies_s, failures, time.perf_counter() - start)
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> int:
-    """Reads one answer to its end and returns its status."""
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Reads one answer to its end; its status and body."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-    await reader.readexactly(length)
-    return int(head[9:12])
+    return int(head[9:12]), await reader.readexactly(length)

@@ -16,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from deployments.access import cors_middleware, key_middleware
 from deployments.body import read_image
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
+from deployments.front import LimitHeaders
 from deployments.graph import Graph
 from deployments.openapi import describe
 from deployments.problems import AnswerProblems, NotReady, http_exception_response
@@ -106,8 +108,13 @@ def create_app(api: Api) -> Starlette:
         ("/docs/{name}", _docs_file, "GET"),
         ("/", _home, "GET"),
     )
-    routes = [Route(path, endpoint, methods=[method], middleware=[Middleware(AnswerProblems)]) for path, endpoint, method in endpoints]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: http_exception_response})
+    open_to_all = [Middleware(AnswerProblems), Middleware(LimitHeaders)]
+    with_key = [*open_to_all, *key_middleware(api.config)]
+    routes = [
+        Route(path, endpoint, methods=[method], middleware=with_key if path.startswith("/v1/") else open_to_all)
+        for path, endpoint, method in endpoints
+    ]
+    app = Starlette(routes=routes, middleware=cors_middleware(api.config), exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
 

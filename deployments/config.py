@@ -34,6 +34,10 @@ class AppConfig(BaseModel):
     max_pixels: int = Field(64_000_000, ge=1, description="The most pixels of an image, read from its header before it is decoded.")
     deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")
     body_timeout_s: float = Field(10, gt=0, description="How long a body may take to arrive.")
+    api_keys_file: str | None = Field(
+        None, description="Absolute path, on every node, of the lines that `python -m deployments.access` prints; unset, all may call."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Origins whose web pages may call from a browser; none unless given.")
 
     @property
     def image_limits(self) -> ImageLimits:

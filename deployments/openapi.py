@@ -64,6 +64,10 @@ SCHEMAS = {
     ),
 }
 
+_KEYS = {  # for /v1, where the operator asks for one
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _HEADERS = {
     "X-Model-Version": {"description": "The model version that made the answer.", "schema": {"type": "string"}},
     "X-Batch-Size": {"description": "How many requests shared the forward pass.", "schema": {"type": "integer"}},
@@ -87,7 +91,8 @@ def describe(model_version: str) -> dict:
             "/healthz": {"get": _get("health", "Whether the process lives", "Status")},
             "/readyz": {"get": _get("readiness", "Whether the whole graph answers", "Status")},
         },
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS, "securitySchemes": _KEYS},
+        "security": [{}, *({name: []} for name in _KEYS)],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -30,6 +31,22 @@ class BodyTooLarge(InvalidRequest):
 
 class BodyTooSlow(InvalidRequest):
     """A body that did not arrive in time."""
+
+
+class HeadersTooLarge(InvalidRequest):
+    """More headers than any caller has a use for."""
+
+
+class Unauthorized(InvalidRequest):
+    """No key, or one that is not known."""
+
+
+class TooManyRequests(InvalidRequest):
+    """A key over its rate; there is room again after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnsupportedMediaType(InvalidRequest):
@@ -64,6 +81,9 @@ PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (InvalidImage, Problem(400, "invalid-image", "Invalid image")),
     (BodyTooLarge, Problem(413, "body-too-large", "Body too large")),
     (BodyTooSlow, Problem(408, "body-too-slow", "Body too slow")),
+    (HeadersTooLarge, Problem(431, "headers-too-large", "Headers too large")),
+    (Unauthorized, Problem(401, "unauthorized", "Unauthorized")),
+    (TooManyRequests, Problem(429, "too-many-requests", "Too many requests")),
     (UnsupportedMediaType, Problem(415, "unsupported-media-type", "Unsupported media type")),
     (NotAcceptable, Problem(406, "not-acceptable", "Not acceptable")),
     (InvalidRequest, Problem(400, "invalid-request", "Invalid request")),
@@ -90,8 +110,15 @@ def problem_response(request: Request, error: BaseException) -> Response:
     problem, detail = problem_of(error)
     if problem is INTERNAL:
         logger.error("request %s failed", _request_id(request), exc_info=error)
-    headers = {"Retry-After": "1"} if problem.status == 503 else {}
-    return _response(request, problem, detail, headers)
+    return _response(request, problem, detail, _headers(problem, error))
+
+
+def _headers(problem: Problem, error: BaseException) -> dict[str, str]:
+    if problem.status == 401:
+        return {"WWW-Authenticate": 'Bearer realm="maskworks"'}
+    if isinstance(error, TooManyRequests):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return {"Retry-After": "1"} if problem.status == 503 else {}
 
 
 async def http_exception_response(request: Request, error: HTTPException) -> Response:

@@ -1,0 +1,174 @@
+"""What callers lose while replicas are killed under load: `python -m benchmarks.chaos --haproxy`.
+
+Every connection sends a photo of its own and compares the mask with the one that the undisturbed server gave. A request is lost when
+the connection broke or the answer is neither a mask nor a refusal that says when to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import psutil
+import tyro
+from PIL import Image
+
+from benchmarks.http_load import post_of, read_answer
+from benchmarks.serving import make_bundle, sample_photo, server, server_environment
+
+_PATH = "/v1/segment?format=png"
+_REFUSED = (429, 503)
+_NAMES = {"model": ":Model", "ingress": "Ingress", "both": (":Model", "Ingress")}  # in the names of the replicas' processes
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to break, and how long."""
+
+    seconds: float = 120
+    """Length of the load."""
+    every_s: float = 5
+    """Time from one kill to the next."""
+    kill: Literal["model", "ingress", "both"] = "both"
+    """Replicas of which deployments; with `both` one or the other, at random."""
+    placement: Literal["fused", "split"] = "split"
+    connections: int = 4
+    """Each with one request under way."""
+    haproxy: bool = False
+    """With deployments/front.env; else Ray's Python proxy. HAProxy opens 8404 and 9101 on all interfaces meanwhile."""
+
+
+@dataclass
+class Tally:
+    """What came of the requests; `lost` says how."""
+
+    answered: int = 0
+    wrong: int = 0
+    refused: int = 0
+    lost: Counter[str] = None
+    slowest_s: float = 0
+
+    def __post_init__(self) -> None:
+        self.lost = Counter()
+
+    def count(self, status: int, body: bytes, expected: bytes, duration_s: float) -> None:
+        self.slowest_s = max(self.slowest_s, duration_s)
+        if status == 200:
+            self.answered += 1
+            self.wrong += body != expected
+        elif status in _REFUSED:
+            self.refused += 1
+        else:
+            self.lost[f"{status} {body[:60]!r}"] += 1
+
+
+def main(options: Options) -> None:
+    """Starts a server, breaks it, prints the tally; the exit status is 1 if anything was lost."""
+    if options.placement == "fused" and options.kill != "ingress":
+        sys.exit("error: the fused placement has no replicas but the ingress; use --kill ingress")
+    os.environ.update(server_environment(options.haproxy))
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = make_bundle(Path(folder) / "toy", "toy")
+        replicas = {"num_replicas": 2} if options.placement == "fused" else {"num_replicas": 2, "num_model_replicas": 2}
+        with server(bundle, options.placement, **replicas) as port:
+            tally, num_kills = asyncio.run(disturb(options, port))
+    num_lost = sum(tally.lost.values())
+    sent = tally.answered + tally.refused + num_lost
+    print(f"sent {sent}  answered {tally.answered}  refused {tally.refused}  lost {num_lost}  wrong masks {tally.wrong}  kills {num_kills}")
+    print(f"slowest {tally.slowest_s:.1f} s")
+    for how, number in tally.lost.most_common():
+        print(f"lost {number}: {how}")
+    sys.exit(bool(num_lost or tally.wrong))
+
+
+async def disturb(options: Options, port: int) -> tuple[Tally, int]:
+    """The load and the kills beside it; the tally and the number of kills."""
+    requests = [post_of(_PATH, photo) for photo in photos(options.connections)]
+    expected = [await answer_of(port, request) for request in requests]
+    tally, end = Tally(), time.monotonic() + options.seconds
+    clients = [asyncio.create_task(ask(port, *pair, tally, end)) for pair in zip(requests, expected)]
+    num_kills = await kill_until(end, options)
+    await asyncio.gather(*clients)
+    return tally, num_kills
+
+
+def photos(number: int) -> list[bytes]:
+    """The sample photo, shifted differently in each."""
+    with Image.open(BytesIO(sample_photo())) as image:
+        pixels = np.asarray(image)
+    files = [BytesIO() for _ in range(number)]
+    for index, file in enumerate(files):
+        Image.fromarray(np.roll(pixels, 40 * index, axis=1)).save(file, "JPEG", quality=85)
+    return [file.getvalue() for file in files]
+
+
+async def answer_of(port: int, request: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    status, body = await read_answer(reader)
+    writer.close()
+    if status != 200:
+        sys.exit(f"error: the undisturbed server answered {status} {body[:200]!r}")
+    return body
+
+
+async def ask(port: int, request: bytes, expected: bytes, tally: Tally, end: float) -> None:
+    """Sends the request again and again until `end`, over one connection as long as it holds."""
+    connection = None
+    while (sent := time.monotonic()) < end:
+        try:
+            reader, writer = connection = connection or await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            status, body = await read_answer(reader)
+            tally.count(status, body, expected, time.monotonic() - sent)
+        except (asyncio.IncompleteReadError, OSError) as error:
+            tally.lost[type(error).__name__] += 1
+            connection = None
+            await asyncio.sleep(0.1)
+
+
+async def kill_until(end: float, options: Options) -> int:
+    """Kills a replica now and then; how many."""
+    num_kills = 0
+    while time.monotonic() + options.every_s < end:
+        await asyncio.sleep(options.every_s)
+        num_kills += kill_one(options.kill)
+    return num_kills
+
+
+def kill_one(kind: str) -> bool:
+    """Kills a replica that this process started, chosen at random; whether there was one."""
+    names = (_NAMES[kind],) if isinstance(_NAMES[kind], str) else _NAMES[kind]
+    victims = [each for name in names for each in replicas(name)]
+    if not victims:
+        return False
+    random.choice(victims).send_signal(signal.SIGKILL)
+    return True
+
+
+def replicas(name: str) -> list[psutil.Process]:
+    """The replicas' processes under this one whose deployment's name holds `name`."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            title = process.cmdline()[:1]
+        except psutil.NoSuchProcess:
+            continue
+        if title and "ServeReplica" in title[0] and name in title[0]:
+            found.append(process)
+    return found
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
