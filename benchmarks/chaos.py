@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ import psutil
 import tyro
 from PIL import Image
 
-from benchmarks.http_load import post_of, read_answer
+from benchmarks.http_load import Answer, post_of, read_answer
 from benchmarks.serving import make_bundle, sample_photo, server, server_environment
 
 _PATH = "/v1/segment?format=png"
@@ -56,21 +56,18 @@ class Tally:
     answered: int = 0
     wrong: int = 0
     refused: int = 0
-    lost: Counter[str] = None
+    lost: Counter[str] = field(default_factory=Counter)
     slowest_s: float = 0
 
-    def __post_init__(self) -> None:
-        self.lost = Counter()
-
-    def count(self, status: int, body: bytes, expected: bytes, duration_s: float) -> None:
+    def count(self, answer: Answer, expected: bytes, duration_s: float) -> None:
         self.slowest_s = max(self.slowest_s, duration_s)
-        if status == 200:
+        if answer.status == 200:
             self.answered += 1
-            self.wrong += body != expected
-        elif status in _REFUSED:
+            self.wrong += answer.body != expected
+        elif answer.status in _REFUSED:
             self.refused += 1
         else:
-            self.lost[f"{status} {body[:60]!r}"] += 1
+            self.lost[f"{answer.status} {answer.body[:60]!r} after {duration_s:.1f} s"] += 1
 
 
 def main(options: Options) -> None:
@@ -116,11 +113,11 @@ def photos(number: int) -> list[bytes]:
 async def answer_of(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    status, body = await read_answer(reader)
+    answer = await read_answer(reader)
     writer.close()
-    if status != 200:
-        sys.exit(f"error: the undisturbed server answered {status} {body[:200]!r}")
-    return body
+    if answer.status != 200:
+        sys.exit(f"error: the undisturbed server answered {answer.status} {answer.body[:200]!r}")
+    return answer.body
 
 
 async def ask(port: int, request: bytes, expected: bytes, tally: Tally, end: float) -> None:
@@ -130,12 +127,16 @@ async def ask(port: int, request: bytes, expected: bytes, tally: Tally, end: flo
         try:
             reader, writer = connection = connection or await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
-            status, body = await read_answer(reader)
-            tally.count(status, body, expected, time.monotonic() - sent)
+            answer = await read_answer(reader)
+            tally.count(answer, expected, time.monotonic() - sent)
+            broken = answer.ends_connection
         except (asyncio.IncompleteReadError, OSError) as error:
-            tally.lost[type(error).__name__] += 1
-            connection = None
+            tally.lost[f"{type(error).__name__} after {time.monotonic() - sent:.1f} s"] += 1
+            broken = True
             await asyncio.sleep(0.1)
+        if broken and connection:
+            connection[1].close()
+            connection = None
 
 
 async def kill_until(end: float, options: Options) -> int:

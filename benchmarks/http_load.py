@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
         while (sent := time.perf_counter()) < start + seconds:
             writer.write(request)
             try:
-                status, _ = await read_answer(reader)
+                status = (await read_answer(reader)).status
             except (asyncio.IncompleteReadError, ConnectionError):
                 failures.append(0)
                 writer.close()
@@ -53,8 +54,14 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
     return Load(latencies_s, failures, time.perf_counter() - start)
 
 
-async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Reads one answer to its end; its status and body."""
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    ends_connection: bool
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """Reads one answer to its end."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-    return int(head[9:12]), await reader.readexactly(length)
+    return Answer(int(head[9:12]), await reader.readexactly(length), b"\r\nconnection: close" in head)

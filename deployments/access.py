@@ -160,9 +160,7 @@ def cors_middleware(config: AppConfig) -> list[Middleware]:
     if not config.cors_origins:
         return []
     origins = list(config.cors_origins)
-    return [
-        Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=_EXPOSED)
-    ]
+    return [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=_EXPOSED)]
 
 
 def _secret_of(headers: Mapping[str, str]) -> str | None:

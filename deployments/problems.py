@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -90,8 +90,9 @@ PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (ClientDisconnect, Problem(400, "incomplete-body", "Incomplete body", _LOST)),
     (NotReady, Problem(503, "not-ready", "Not ready")),
     (BackPressureError, Problem(503, "overloaded", "Overloaded", _BUSY)),
-    (DeploymentUnavailableError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (RayServeException, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (RayActorError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (ObjectLostError, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (MemoryError, Problem(503, "out-of-memory", "Out of memory", _BUSY)),
 )
 
