@@ -29,7 +29,12 @@ from benchmarks.serving import make_bundle, sample_photo, server, server_environ
 
 _PATH = "/v1/segment?format=png"
 _REFUSED = (429, 503)
-_NAMES = {"model": ":Model", "ingress": "Ingress", "both": (":Model", "Ingress")}  # in the names of the replicas' processes
+_DEPLOYMENTS = {
+    ("fused", "ingress"): ["FusedIngress"],
+    ("split", "ingress"): ["SplitIngress"],
+    ("split", "model"): ["Model"],
+    ("split", "both"): ["SplitIngress", "Model"],
+}
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,14 @@ class Options:
     seconds: float = 120
     """Length of the load."""
     every_s: float = 5
-    """Time from one kill to the next."""
+    """Time from one kill to the next, or more where the killed one has no successor yet."""
     kill: Literal["model", "ingress", "both"] = "both"
     """Replicas of which deployments; with `both` one or the other, at random."""
     placement: Literal["fused", "split"] = "split"
     connections: int = 4
     """Each with one request under way."""
+    last: bool = False
+    """Kill the last running replica as well; requests then wait for its successor."""
     haproxy: bool = False
     """With deployments/front.env; else Ray's Python proxy. HAProxy opens 8404 and 9101 on all interfaces meanwhile."""
 
@@ -72,8 +79,8 @@ class Tally:
 
 def main(options: Options) -> None:
     """Starts a server, breaks it, prints the tally; the exit status is 1 if anything was lost."""
-    if options.placement == "fused" and options.kill != "ingress":
-        sys.exit("error: the fused placement has no replicas but the ingress; use --kill ingress")
+    if (options.placement, options.kill) not in _DEPLOYMENTS:
+        sys.exit(f"error: the {options.placement} placement has no replicas but the ingress; use --kill ingress")
     os.environ.update(server_environment(options.haproxy))
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder) / "toy", "toy")
@@ -144,29 +151,32 @@ async def kill_until(end: float, options: Options) -> int:
     num_kills = 0
     while time.monotonic() + options.every_s < end:
         await asyncio.sleep(options.every_s)
-        num_kills += kill_one(options.kill)
+        deployment = random.choice(_DEPLOYMENTS[options.placement, options.kill])
+        while not (options.last or await asyncio.to_thread(has_spare, deployment)) and time.monotonic() < end:
+            await asyncio.sleep(0.2)
+        if victims := replicas(deployment):
+            random.choice(victims).send_signal(signal.SIGKILL)
+            num_kills += 1
     return num_kills
 
 
-def kill_one(kind: str) -> bool:
-    """Kills a replica that this process started, chosen at random; whether there was one."""
-    names = (_NAMES[kind],) if isinstance(_NAMES[kind], str) else _NAMES[kind]
-    victims = [each for name in names for each in replicas(name)]
-    if not victims:
-        return False
-    random.choice(victims).send_signal(signal.SIGKILL)
-    return True
+def has_spare(deployment: str) -> bool:
+    """Whether all replicas of the deployment that there are run, and are two or more."""
+    from ray import serve
+
+    states = serve.status().applications["default"].deployments[deployment].replica_states
+    return states.get("RUNNING", 0) == len(replicas(deployment)) > 1
 
 
-def replicas(name: str) -> list[psutil.Process]:
-    """The replicas' processes under this one whose deployment's name holds `name`."""
+def replicas(deployment: str) -> list[psutil.Process]:
+    """The deployment's processes, all of them under this one."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            title = process.cmdline()[:1]
+            title = " ".join(process.cmdline())
         except psutil.NoSuchProcess:
             continue
-        if title and "ServeReplica" in title[0] and name in title[0]:
+        if f"ServeReplica:default:{deployment}" in title:
             found.append(process)
     return found
 

@@ -11,6 +11,7 @@ import hmac
 import logging
 import re
 import secrets
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -181,8 +182,12 @@ def main(name: tyro.conf.Positional[str], requests_per_minute: int | None = None
         requests_per_minute: What it allows, over all replicas; no limit where left out.
     """
     secret = f"mw_{secrets.token_urlsafe(32)}"
-    key = _parse(str(Key(name, _digest(secret), requests_per_minute)), "the new line")
-    print(f"key, for the caller:    {secret}\nline, for the key file: {key}")
+    line = str(Key(name, _digest(secret), requests_per_minute))
+    if not _LINE.fullmatch(line):
+        sys.exit(
+            f"error: {name!r} at {requests_per_minute} requests per minute makes no key; use letters, digits and ._@-, and a rate from 1"
+        )
+    print(f"key, for the caller:    {secret}\nline, for the key file: {line}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from deployments.query import Query
 
 @pytest.mark.ray
 def test_dead_model_replicas_cost_no_request(bundle_folder):
-    options = Options(seconds=11, every_s=4, kill="model", connections=3)
+    options = Options(seconds=11, every_s=4, kill="model", last=True, connections=3)
     with server(bundle_folder, "split", num_model_replicas=2) as port:
         tally, num_kills = asyncio.run(disturb(options, port))
     assert num_kills == 2
