@@ -152,7 +152,7 @@ async def kill_until(end: float, options: Options) -> int:
     while time.monotonic() + options.every_s < end:
         await asyncio.sleep(options.every_s)
         deployment = random.choice(_DEPLOYMENTS[options.placement, options.kill])
-        while not (options.last or await asyncio.to_thread(has_spare, deployment)) and time.monotonic() < end:
+        while not (options.last or await asyncio.to_thread(has_spare, deployment)):
             await asyncio.sleep(0.2)
         if victims := replicas(deployment):
             random.choice(victims).send_signal(signal.SIGKILL)

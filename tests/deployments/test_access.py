@@ -196,4 +196,4 @@ sys.exit(subprocess.run([get_haproxy_binary(), "-c", "-f", api.config_file_path]
     assert done.returncode == 0, done.stdout + done.stderr
     defaults = done.stdout.partition("defaults\n")[2].partition("frontend")[0]
     lines = {line.strip() for line in defaults.splitlines()}
-    assert {"option http-buffer-request", "timeout http-request 10s", "retry-on conn-failure empty-response 500 503", "retries 10"} <= lines
+    assert {"option http-buffer-request", "timeout http-request 10s", "retry-on conn-failure empty-response 500", "retries 3"} <= lines
