@@ -141,6 +141,7 @@ def _run_stages(bundle: Path, photo: bytes, seconds: float) -> tuple[list[float]
     from models.image import ImageLimits
 
     segmenter = load_bundle(bundle)
+    query = Query(PNG)
     preprocess, postprocess = Preprocessor(segmenter.spec, ImageLimits()), Postprocessor(segmenter.spec, ImageLimits(), "v")
     predict = ModelStage(segmenter, num_threads=1, max_batch_size=1)
 
@@ -148,7 +149,7 @@ def _run_stages(bundle: Path, photo: bytes, seconds: float) -> tuple[list[float]
         latencies_s = []
         end = time.perf_counter() + duration_s
         while (start := time.perf_counter()) < end:
-            postprocess(Predicted(predict([preprocess(photo).image])[0], 1, {}), Query(PNG), None)
+            postprocess(Predicted(predict([preprocess(photo, query).image])[0], 1, {}), query, None)
             latencies_s.append(time.perf_counter() - start)
         return latencies_s
 

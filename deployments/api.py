@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive
 
 from deployments.access import cors_middleware, key_middleware
-from deployments.body import read_image
+from deployments.admission import Admission
+from deployments.body import read_images
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
 from deployments.front import LimitHeaders
 from deployments.graph import Graph
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, NotReady, http_exception_response
-from deployments.query import read_query
+from deployments.problems import AnswerProblems, NotReady, http_exception_response, request_id_of
+from deployments.query import Query, read_query
+from deployments.several import MEDIA_TYPE as NDJSON
+from deployments.several import answer_lines
+from deployments.stages import Answer
 from models.spec import SegmenterSpec
 
+T = TypeVar("T")
 _READY_WITHIN_S = 5
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
@@ -52,21 +60,28 @@ class Api:
     spec: SegmenterSpec
     model_version: str
     config: AppConfig
+    admission: Admission
 
     async def segment(self, request: Request) -> Response:
+        """One image's answer in the asked format; of several images in one form a stream of lines (`several.py`)."""
         start = time.perf_counter()
         query = read_query(request.query_params, request.headers, self.spec.label_set, self.config.deadline_s)
-        data = await read_image(request, self.config.max_body_bytes, self.config.body_timeout_s)
+        images = await read_images(request, self.config.max_body_bytes, self.config.max_images, self.config.body_timeout_s)
         received_s = time.perf_counter() - start
-        answer = await self.graph.segment(data, query)
-        headers = {
-            "X-Model-Version": quote(self.model_version, safe="/@ "),
-            "X-Batch-Size": str(answer.batch_size),
-            "Server-Timing": _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start),
-            "X-Content-Type-Options": "nosniff",
-            "Vary": "Accept",
-        }
+        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
+        headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        if len(images) > 1:
+            segment = partial(self._segment, query=query)
+            lines = answer_lines(images, segment, num_at_once=self.config.max_batch_size, request_id=request_id_of(request))
+            return StreamingResponse(lines, headers=headers, media_type=NDJSON)
+        answer = await unless_gone(request.receive, self._segment(images[0].data, query))
+        headers["X-Batch-Size"] = str(answer.batch_size)
+        headers["Server-Timing"] = _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start)
         return Response(answer.body, headers=headers, media_type=answer.media_type)
+
+    async def _segment(self, data: bytes, query: Query) -> Answer:
+        with self.admission.place(bulk=query.lane == "bulk"):
+            return await self.graph.segment(data, query)
 
     async def model(self, request: Request) -> Response:
         labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in self.spec.label_set.labels]
@@ -117,6 +132,24 @@ def create_app(api: Api) -> Starlette:
     app = Starlette(routes=routes, middleware=cors_middleware(api.config), exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; where the caller leaves before, `work` is cancelled. To be called once the body has been read."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _server_timing(times_s: Mapping[str, float], total_s: float) -> str:

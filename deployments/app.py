@@ -10,6 +10,7 @@ from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
+from deployments.admission import Admission, DeadlinePassed
 from deployments.api import Api, create_app
 from deployments.config import AppConfig
 from deployments.graph import Codec, FusedGraph
@@ -22,6 +23,8 @@ from models.spec import read_spec
 # glibc would give a batch's memory back to the kernel after each batch and fault it in again; the one arena, since the others,
 # which threads get, hold no block of over 64 MB and heed no threshold.
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+Refusal = InvalidImage | DeadlinePassed
+REFUSALS = (InvalidImage, DeadlinePassed)
 _STOP_S = 5  # to end once the last request is answered
 _MODEL_CPUS, _STAGE_CPUS = 0.5, 0.1  # for placement only; small, so that both placements fit two cores
 
@@ -57,7 +60,7 @@ class FusedIngress:
     def __init__(self, config: AppConfig) -> None:
         served = fetch_bundle(config.model_uri, config.tracking_uri)
         graph = FusedGraph(served, config)
-        self._api = Api(graph, graph.spec, served.version, config)
+        self._api = Api(graph, graph.spec, served.version, config, Admission(config.max_waiting))
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return create_app(self._api)
@@ -69,7 +72,8 @@ class SplitIngress:
 
     def __init__(self, config: AppConfig, preprocess: DeploymentHandle, model: DeploymentHandle, postprocess: DeploymentHandle) -> None:
         served = fetch_bundle(config.model_uri, config.tracking_uri)
-        self._api = Api(SplitGraph(preprocess, model, postprocess), read_spec(served.folder), served.version, config)
+        graph = SplitGraph(preprocess, model, postprocess)
+        self._api = Api(graph, read_spec(served.folder), served.version, config, Admission(config.max_waiting))
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return create_app(self._api)
@@ -78,7 +82,7 @@ class SplitIngress:
 class SplitGraph:
     """The stages behind handles. What one returns goes straight to the next.
 
-    A refused image goes through as a value that each stage hands on: raised in a replica, each would cost the log a traceback.
+    A refusal goes through as a value that each stage hands on: raised in a replica, each would cost the log a traceback.
     """
 
     def __init__(self, preprocess: DeploymentHandle, model: DeploymentHandle, postprocess: DeploymentHandle) -> None:
@@ -99,10 +103,10 @@ class SplitGraph:
             await handle.check.remote()
 
     async def _chain(self, data: bytes, query: Query) -> Answer:
-        prepared = self._preprocess.remote(data)
-        predicted = self._model.remote(prepared)
+        prepared = self._preprocess.remote(data, query)
+        predicted = self._model.remote(prepared, query)
         answer = await self._postprocess.remote(predicted, query, data if query.format.needs_photo else None)
-        if isinstance(answer, InvalidImage):
+        if isinstance(answer, REFUSALS):
             raise answer
         return answer
 
@@ -119,13 +123,13 @@ def is_replica_lost(error: Exception) -> bool:
 class Preprocess:
     def __init__(self, config: AppConfig) -> None:
         served = fetch_bundle(config.model_uri, config.tracking_uri)
-        self._stage = Preprocessor(read_spec(served.folder), config.image_limits)
+        self._stage = Preprocessor(read_spec(served.folder), config.image_limits, config.max_tiles)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, data: bytes) -> Prepared | InvalidImage:
+    async def __call__(self, data: bytes, query: Query) -> Prepared | Refusal:
         try:
-            return await self._codec.run(self._stage, data)
-        except InvalidImage as refusal:
+            return await self._codec.run(self._stage, data, query)
+        except REFUSALS as refusal:
             return refusal
 
     async def check(self) -> None:
@@ -138,8 +142,13 @@ class Model:
 
         self._model = BatchedModel(fetch_bundle(config.model_uri, config.tracking_uri), config)
 
-    async def __call__(self, prepared: Prepared | InvalidImage) -> Predicted | InvalidImage:
-        return prepared if isinstance(prepared, InvalidImage) else await self._model.predict(prepared)
+    async def __call__(self, prepared: Prepared | Refusal, query: Query) -> Predicted | Refusal:
+        if isinstance(prepared, REFUSALS):
+            return prepared
+        try:
+            return await self._model.predict(prepared, query)
+        except REFUSALS as refusal:
+            return refusal
 
     async def check(self) -> None:
         await self._model.check()
@@ -151,10 +160,13 @@ class Postprocess:
         self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, predicted: Predicted | InvalidImage, query: Query, photo: bytes | None) -> Answer | InvalidImage:
-        if isinstance(predicted, InvalidImage):
+    async def __call__(self, predicted: Predicted | Refusal, query: Query, photo: bytes | None) -> Answer | Refusal:
+        if isinstance(predicted, REFUSALS):
             return predicted
-        return await self._codec.run(self._stage, predicted, query, photo)
+        try:
+            return await self._codec.run(self._stage, predicted, query, photo)
+        except REFUSALS as refusal:
+            return refusal
 
     async def check(self) -> None:
         await self._codec.check()

@@ -1,8 +1,9 @@
-"""An image from a request's body, raw or in a form, never more of it in memory than the limit allows."""
+"""The images of a request's body, raw or in a form, never more of it in memory than the limit allows."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,8 +16,16 @@ _FORM = "multipart/form-data"
 _UNDECLARED = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 
 
-async def read_image(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The image file that the request carries. Raises the `InvalidRequest`s of `problems`."""
+@dataclass(frozen=True)
+class ImageFile:
+    """An image as it was sent; `name` is what the sender calls it, for the sender's eyes only."""
+
+    data: bytes
+    name: str = ""
+
+
+async def read_images(request: Request, max_bytes: int, max_images: int, timeout_s: float) -> list[ImageFile]:
+    """The image files that the request carries, at least one. Raises the `InvalidRequest`s of `problems`."""
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != _FORM and media_type not in _UNDECLARED and not media_type.startswith("image/"):
         raise UnsupportedMediaType(f"a body of type {media_type[:80]!r} is not read; send image/*, application/octet-stream or {_FORM}")
@@ -25,7 +34,7 @@ async def read_image(request: Request, max_bytes: int, timeout_s: float) -> byte
             body = await _read_limited(request, max_bytes)
     except TimeoutError as error:
         raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} s; send it faster, or a smaller image") from error
-    return _image_of_form(request.headers["content-type"], body) if media_type == _FORM else body
+    return _images_of_form(request.headers["content-type"], body, max_images) if media_type == _FORM else [ImageFile(body)]
 
 
 async def _read_limited(request: Request, max_bytes: int) -> bytes:
@@ -41,28 +50,31 @@ async def _read_limited(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def _image_of_form(content_type: str, body: bytes) -> bytes:
+def _images_of_form(content_type: str, body: bytes, max_images: int) -> list[ImageFile]:
     try:
-        files = _files_of_form(content_type, body)
+        files = _files_of_form(content_type, body, max_images)
     except FormParserError as error:
-        raise InvalidRequest(f"the form cannot be read: {str(error)[:120]}; send the image as one file of {_FORM}") from error
-    if len(files) != 1:
-        count = "more than one file" if files else "no complete file"
-        raise InvalidRequest(f"the form holds {count}; send exactly one, in a field of any name")
-    return files[0]
+        raise InvalidRequest(f"the form cannot be read: {str(error)[:120]}; send each image as a file of {_FORM}") from error
+    if not files:
+        raise InvalidRequest("the form holds no complete file; send one or more, in fields of any name")
+    return files
 
 
-def _files_of_form(content_type: str, body: bytes) -> list[bytes]:
-    """The contents of the form's complete files, other fields left out. Nothing touches the disk."""
+def _files_of_form(content_type: str, body: bytes, max_images: int) -> list[ImageFile]:
+    """The form's complete files, other fields left out. Nothing touches the disk."""
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise FormParserError("its Content-Type names no boundary")
-    files: list[bytes] = []
+    files: list[ImageFile] = []
     header, disposition, content = bytearray(), bytearray(), bytearray()
 
     def end_part() -> None:
-        if b"filename" in parse_options_header(bytes(disposition))[1]:
-            files.append(bytes(content))
+        name = parse_options_header(bytes(disposition))[1].get(b"filename")
+        if name is None:
+            return
+        if len(files) == max_images:
+            raise InvalidRequest(f"the form holds more than the {max_images} images of the limit; send the rest in another request")
+        files.append(ImageFile(bytes(content), name.decode("utf-8", "replace")[:200]))
 
     def header_value(data: bytes, start: int, end: int) -> None:
         if header.lower() == b"content-disposition":

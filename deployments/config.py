@@ -32,6 +32,9 @@ class AppConfig(BaseModel):
     )
     max_body_bytes: int = Field(20 * 2**20, ge=1, description="The longest request body.")
     max_pixels: int = Field(64_000_000, ge=1, description="The most pixels of an image, read from its header before it is decoded.")
+    max_waiting: int = Field(64, ge=1, description="The most requests inside the graph for each ingress replica; half of it for bulk.")
+    max_images: int = Field(64, ge=1, description="The most images in one request.")
+    max_tiles: int = Field(16, ge=1, description="The most tiles that an image is cut into where a request asks for tiling.")
     deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")
     body_timeout_s: float = Field(10, gt=0, description="How long a body may take to arrive.")
     api_keys_file: str | None = Field(
@@ -45,5 +48,6 @@ class AppConfig(BaseModel):
 
     @property
     def max_ongoing_requests(self) -> int:
-        """Of every deployment: one batch computes while the next one fills, with room for slow bodies and refusals."""
-        return max(4 * self.max_batch_size, 16)
+        """Of every deployment. Admission decides who is let in; Serve's own bound only has to stay out of its way, so it leaves
+        room for bodies that are still on their way and for refusals."""
+        return 4 * self.max_waiting

@@ -19,7 +19,7 @@ class Graph(Protocol):
     """All stages, wherever they run."""
 
     async def segment(self, data: bytes, query: Query) -> Answer:
-        """Raises `models.image.InvalidImage`, or whatever a stage raised."""
+        """Raises `models.image.InvalidImage`, `admission.DeadlinePassed`, or whatever else a stage raised."""
 
     async def check(self) -> None:
         """Returns when every stage answers; raises or hangs where one does not."""
@@ -49,12 +49,12 @@ class FusedGraph:
         self._model = BatchedModel(served, config)
         self.spec = self._model.spec
         self._codec = Codec(config.codec_threads)
-        self._preprocess = Preprocessor(self.spec, config.image_limits)
+        self._preprocess = Preprocessor(self.spec, config.image_limits, config.max_tiles)
         self._postprocess = Postprocessor(self.spec, config.image_limits, served.version)
 
     async def segment(self, data: bytes, query: Query) -> Answer:
-        prepared = await self._codec.run(self._preprocess, data)
-        predicted = await self._model.predict(prepared)
+        prepared = await self._codec.run(self._preprocess, data, query)
+        predicted = await self._model.predict(prepared, query)
         photo = data if query.format.needs_photo else None
         return await self._codec.run(self._postprocess, predicted, query, photo)
 

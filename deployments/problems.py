@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.admission import DeadlinePassed, Overloaded, Refused
 from models.image import ImageTooLarge, InvalidImage
 
 MEDIA_TYPE = "application/problem+json"
@@ -41,12 +42,8 @@ class Unauthorized(InvalidRequest):
     """No key, or one that is not known."""
 
 
-class TooManyRequests(InvalidRequest):
-    """A key over its rate; there is room again after `retry_after_s`."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+class TooManyRequests(Refused):
+    """A key over its rate."""
 
 
 class UnsupportedMediaType(InvalidRequest):
@@ -89,6 +86,8 @@ PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (InvalidRequest, Problem(400, "invalid-request", "Invalid request")),
     (ClientDisconnect, Problem(400, "incomplete-body", "Incomplete body", _LOST)),
     (NotReady, Problem(503, "not-ready", "Not ready")),
+    (Overloaded, Problem(503, "overloaded", "Overloaded")),
+    (DeadlinePassed, Problem(503, "deadline-passed", "Deadline passed")),
     (BackPressureError, Problem(503, "overloaded", "Overloaded", _BUSY)),
     (RayServeException, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (RayActorError, Problem(503, "unavailable", "Unavailable", _BUSY)),
@@ -107,19 +106,15 @@ def problem_of(error: BaseException) -> tuple[Problem, str]:
 
 
 def problem_response(request: Request, error: BaseException) -> Response:
-    """`error` as a problem document; internal errors are logged in full under the request's id."""
-    problem, detail = problem_of(error)
-    if problem is INTERNAL:
-        logger.error("request %s failed", _request_id(request), exc_info=error)
-    return _response(request, problem, detail, _headers(problem, error))
+    """The answer to a request that ended in `error`."""
+    document = problem_document(error, request_id_of(request))
+    return _response(document, _headers(document["status"], error))
 
 
-def _headers(problem: Problem, error: BaseException) -> dict[str, str]:
-    if problem.status == 401:
+def _headers(status: int, error: BaseException) -> dict[str, str]:
+    if status == 401:
         return {"WWW-Authenticate": 'Bearer realm="maskworks"'}
-    if isinstance(error, TooManyRequests):
-        return {"Retry-After": str(math.ceil(error.retry_after_s))}
-    return {"Retry-After": "1"} if problem.status == 503 else {}
+    return {"Retry-After": str(_retry_after_s(error))} if status in (429, 503) else {}
 
 
 async def http_exception_response(request: Request, error: HTTPException) -> Response:
@@ -127,7 +122,8 @@ async def http_exception_response(request: Request, error: HTTPException) -> Res
     phrase = HTTPStatus(error.status_code).phrase
     name = phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:200]}: {phrase.lower()}; GET /openapi.json lists what there is."
-    return _response(request, Problem(error.status_code, name, phrase), detail, dict(error.headers or {}))
+    document = _document(Problem(error.status_code, name, phrase), detail, request_id_of(request))
+    return _response(document, dict(error.headers or {}))
 
 
 class AnswerProblems:
@@ -144,18 +140,35 @@ class AnswerProblems:
             await response(scope, receive, send)
 
 
-def _response(request: Request, problem: Problem, detail: str, headers: dict[str, str]) -> Response:
-    document = {
+def problem_document(error: BaseException, request_id: str | None) -> dict:
+    """`error` as a problem document; internal errors are logged in full under the request's id."""
+    problem, detail = problem_of(error)
+    if problem is INTERNAL:
+        logger.error("request %s failed", request_id, exc_info=error)
+    return _document(problem, detail, request_id)
+
+
+def _document(problem: Problem, detail: str, request_id: str | None) -> dict:
+    return {
         "type": f"urn:maskworks:problem:{problem.name}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
-        "request_id": _request_id(request),
+        "request_id": request_id,
     }
-    return Response(json.dumps(document), problem.status, headers, MEDIA_TYPE)
 
 
-def _request_id(request: Request) -> str | None:
+def _response(document: dict, headers: dict[str, str]) -> Response:
+    return Response(json.dumps(document), document["status"], headers, MEDIA_TYPE)
+
+
+def _retry_after_s(error: BaseException) -> int:
+    """Whole seconds; what only the stage knows, it says."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return max(1, math.ceil(cause.retry_after_s)) if isinstance(cause, Refused) else 1
+
+
+def request_id_of(request: Request) -> str | None:
     """Serve gives every request one, or keeps the caller's, and repeats it in the answer's X-Request-Id."""
     value = request.headers.get("x-request-id")
     return value and value[:200]

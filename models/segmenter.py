@@ -22,8 +22,11 @@ class Segmenter:
         self.device = torch.device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()
 
-    def predict(self, images: Sequence[InputImage]) -> list[Prediction]:
-        """One prediction for each image, in their order; the images have the spec's input size."""
+    def predict(self, images: Sequence[InputImage]) -> list[Prediction | np.ndarray]:
+        """One prediction for each image, in their order; for a tile its probabilities (K, h, w) float16, padding cut away.
+
+        The images have the spec's input size.
+        """
         if not images:
             return []
         probabilities = self._probabilities(images)
@@ -31,7 +34,9 @@ class Segmenter:
         confidence = (confidence * 255).round().to(torch.uint8).cpu().numpy()
         class_map = class_map.to(torch.uint8).cpu().numpy()
         return [
-            compact(class_map[i][crop], confidence[i][crop], probabilities_i[:, *crop], image.original_size)
+            probabilities_i[:, *crop].copy()
+            if image.is_tile
+            else compact(class_map[i][crop], confidence[i][crop], probabilities_i[:, *crop], image.original_size)
             for i, (image, probabilities_i) in enumerate(zip(images, probabilities.cpu().numpy()))
             for crop in [image.content.slices]
         ]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from deployments.admission import Admission
 from deployments.api import Api, create_app
 from deployments.config import AppConfig
 from deployments.graph import FusedGraph
@@ -49,7 +50,7 @@ def graph(config: AppConfig) -> FusedGraph:
 
 @pytest.fixture(scope="session")
 def api(graph: FusedGraph, config: AppConfig) -> Api:
-    return Api(graph, graph.spec, fetch_bundle(config.model_uri).version, config)
+    return Api(graph, graph.spec, fetch_bundle(config.model_uri).version, config, Admission(config.max_waiting))
 
 
 @pytest.fixture

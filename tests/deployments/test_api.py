@@ -164,3 +164,13 @@ def test_an_unknown_error_tells_the_log_and_not_the_caller(api, monkeypatch, cli
     assert response.status_code == 500 and problem_of(response) == "internal" and "secret" not in response.text
     assert response.json()["request_id"] == "abc"
     assert "abc" in caplog.text and "secret" in caplog.text
+
+
+def test_a_tiled_answer_has_the_photos_size_and_one_that_fits_is_the_same(client, pixels):
+    large = np.tile(pixels, (3, 3, 1))
+    response = client.post("/v1/segment?format=png&tiling=auto", content=encode_photo(large, "PNG"))
+    assert response.status_code == 200 and open_png(response.content).size == (360, 270)
+    assert "blend;dur=" in response.headers["server-timing"] and int(response.headers["x-batch-size"]) > 1
+    small = encode_photo(pixels[:60, :60], "PNG")
+    plain, tiled = (client.post(f"/v1/segment?format=png&tiling={tiling}", content=small).content for tiling in ("off", "auto"))
+    assert plain == tiled
