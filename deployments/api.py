@@ -18,11 +18,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from deployments.access import cors_middleware, key_middleware
 from deployments.access_log import AccessLog, note, request_id_of
 from deployments.admission import Admission
 from deployments.body import read_images, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
+from deployments.front import LimitHeaders
 from deployments.graph import Graph, check_ready
 from deployments.metrics import Metrics
 from deployments.openapi import describe
@@ -34,6 +36,7 @@ from deployments.stages import Answer
 from deployments.v2 import InferenceProtocol
 from models.spec import SegmenterSpec
 
+_BEHIND_KEYS = ("/v1/", "/v2/models/")  # where there are keys
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
 <html lang="en">
@@ -137,9 +140,15 @@ def create_app(api: Api) -> Starlette:
         ("/docs/{name}", _docs_file, "GET"),
         ("/", _home, "GET"),
     )
-    routes = [Route(path, endpoint, methods=[method], middleware=[Middleware(AnswerProblems)]) for path, endpoint, method in endpoints]
+    open_to_all = [Middleware(AnswerProblems), Middleware(LimitHeaders)]
+    with_key = [*open_to_all, *key_middleware(api.config)]
+    routes = [
+        Route(path, endpoint, methods=[method], middleware=with_key if path.startswith(_BEHIND_KEYS) else open_to_all)
+        for path, endpoint, method in endpoints
+    ]
     access_log = Middleware(AccessLog, metrics=api.metrics, model_version=api.model_version)
-    app = Starlette(routes=routes, middleware=[access_log], exception_handlers={HTTPException: http_exception_response})
+    middleware = [access_log, *cors_middleware(api.config)]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayActorError
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
@@ -28,6 +29,7 @@ from models.spec import read_spec
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 Refusal = InvalidImage | DeadlinePassed
 REFUSALS = (InvalidImage, DeadlinePassed)
+_STOP_S = 5  # to end once the last request is answered
 _MODEL_CPUS, _STAGE_CPUS = 0.5, 0.1  # for placement only; small, so that both placements fit two cores
 
 
@@ -48,7 +50,10 @@ def build_app(config: AppConfig) -> Application:
 def _deployment(cls: type, config: AppConfig, num_replicas: int, num_cpus: float, num_gpus: float = 0) -> serve.Deployment:
     actor_options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": _KEEP_MEMORY}}
     return serve.deployment(cls).options(
-        num_replicas=num_replicas, max_ongoing_requests=config.max_ongoing_requests, ray_actor_options=actor_options
+        num_replicas=num_replicas,
+        max_ongoing_requests=config.max_ongoing_requests,
+        graceful_shutdown_timeout_s=config.deadline_s + _STOP_S,  # a replica that is told to stop finishes what it has
+        ray_actor_options=actor_options,
     )
 
 
@@ -93,8 +98,10 @@ class SplitGraph:
         start = time.perf_counter()
         try:
             answer = await self._chain(data, query)
-        except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
-            answer = await self._chain(data, query)
+        except Exception as error:
+            if not is_replica_lost(error):
+                raise
+            answer = await self._chain(data, query)  # nothing was changed by the first try
         hops_s = time.perf_counter() - start - sum(answer.times_s.values())  # each replica measures its own part only
         return replace(answer, times_s=answer.times_s | {"hops": hops_s})
 
@@ -109,6 +116,15 @@ class SplitGraph:
         if isinstance(answer, REFUSALS):
             raise answer
         return answer
+
+
+def is_replica_lost(error: Exception) -> bool:
+    """Whether a replica died, or what it had made was lost with it, so that another one can do it again.
+
+    Where it dies before the next stage has taken what it made, Serve says so in an exception of no kind of its own.
+    """
+    kinds = (RayActorError, ObjectLostError, ReplicaUnavailableError)
+    return isinstance(error, kinds) or (isinstance(error, RayServeException) and isinstance(error.__cause__, RayActorError))
 
 
 class Preprocess:

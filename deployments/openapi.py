@@ -66,6 +66,10 @@ SCHEMAS = {
     ),
 }
 
+_KEYS = {  # for /v1, where the operator asks for one
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _HEADERS = {
     "X-Model-Version": {"description": "The model version that made the answer.", "schema": {"type": "string"}},
     "X-Batch-Size": {"description": "How many requests shared the forward pass.", "schema": {"type": "integer"}},
@@ -90,7 +94,8 @@ def describe(model_version: str) -> dict:
             "/readyz": {"get": _get("readiness", "Whether the whole graph answers", "Status")},
             **v2_paths(),
         },
-        "components": {"schemas": SCHEMAS | V2_SCHEMAS},
+        "components": {"schemas": SCHEMAS | V2_SCHEMAS, "securitySchemes": _KEYS},
+        "security": [{}, *({name: []} for name in _KEYS)],
     }
 
 
