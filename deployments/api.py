@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.resources import files
-from typing import Any, TypeVar
 from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive
 
+from deployments.access import cors_middleware, key_middleware
 from deployments.access_log import AccessLog, note, request_id_of
 from deployments.admission import Admission
-from deployments.body import read_images
+from deployments.body import read_images, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
-from deployments.graph import Graph
+from deployments.front import LimitHeaders
+from deployments.graph import Graph, check_ready
 from deployments.metrics import Metrics
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, NotReady, http_exception_response
+from deployments.problems import AnswerProblems, http_exception_response
 from deployments.query import Lane, Query, read_query
 from deployments.several import MEDIA_TYPE as NDJSON
 from deployments.several import answer_lines
 from deployments.stages import Answer
+from deployments.v2 import InferenceProtocol
 from models.spec import SegmenterSpec
 
-T = TypeVar("T")
-_READY_WITHIN_S = 5
+_BEHIND_KEYS = ("/v1/", "/v2/models/")  # where there are keys
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
 <html lang="en">
@@ -120,11 +119,7 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self.graph.check()
-        except Exception as error:
-            raise NotReady(f"a stage did not answer within {_READY_WITHIN_S} s ({type(error).__name__}); try again") from error
+        await check_ready(self.graph)
         return JSONResponse({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
@@ -133,39 +128,29 @@ class Api:
 
 def create_app(api: Api) -> Starlette:
     """The ASGI application."""
+    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config, api.admission)
     endpoints = (
         ("/v1/segment", api.segment, "POST"),
         ("/v1/model", api.model, "GET"),
         ("/healthz", api.healthz, "GET"),
         ("/readyz", api.readyz, "GET"),
+        *v2.endpoints(),
         ("/openapi.json", api.openapi, "GET"),
         ("/docs", _docs, "GET"),
         ("/docs/{name}", _docs_file, "GET"),
         ("/", _home, "GET"),
     )
-    routes = [Route(path, endpoint, methods=[method], middleware=[Middleware(AnswerProblems)]) for path, endpoint, method in endpoints]
+    open_to_all = [Middleware(AnswerProblems), Middleware(LimitHeaders)]
+    with_key = [*open_to_all, *key_middleware(api.config)]
+    routes = [
+        Route(path, endpoint, methods=[method], middleware=with_key if path.startswith(_BEHIND_KEYS) else open_to_all)
+        for path, endpoint, method in endpoints
+    ]
     access_log = Middleware(AccessLog, metrics=api.metrics, model_version=api.model_version)
-    app = Starlette(routes=routes, middleware=[access_log], exception_handlers={HTTPException: http_exception_response})
+    middleware = [access_log, *cors_middleware(api.config)]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
-
-
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; where the caller leaves before, `work` is cancelled. To be called once the body has been read."""
-    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _home(request: Request) -> Response:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.engines import EngineName
 from models.image import ImageLimits
 
 
@@ -24,6 +25,14 @@ class AppConfig(BaseModel):
     num_replicas: int = Field(1, ge=1, description="Replicas of the fused ingress; in `split` of ingress, preprocess and postprocess.")
     num_model_replicas: int = Field(1, ge=1, description="Replicas of the model deployment in `split`.")
     num_gpus: float = Field(0, ge=0, description="GPUs for each replica that holds a model; 0 computes on the CPU.")
+    engine: EngineName = Field(
+        "torch",
+        description="What computes the network: `torch`; `torch_compile`, compiled at start; `onnx`, ONNX Runtime on the CPU, exported before "
+        "by deployments.export.",
+    )
+    min_parity: float = Field(
+        0.999, ge=0, le=1, description="The least share of pixels that an engine must give the class that `torch` gives them."
+    )
     model_threads: int = Field(1, ge=1, description="CPU threads that one forward pass uses.")
     codec_threads: int = Field(2, ge=1, description="Threads of one replica that decode and encode images.")
     max_batch_size: int = Field(8, ge=1, description="The most images in one forward pass.")
@@ -37,6 +46,16 @@ class AppConfig(BaseModel):
     max_tiles: int = Field(16, ge=1, description="The most tiles that an image is cut into where a request asks for tiling.")
     deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")
     body_timeout_s: float = Field(10, gt=0, description="How long a body may take to arrive.")
+    api_keys_file: str | None = Field(
+        None, description="Absolute path, on every node, of the lines that `python -m deployments.access` prints; unset, all may call."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Origins whose web pages may call from a browser; none unless given.")
+
+    @model_validator(mode="after")
+    def _engine_fits_device(self) -> Self:
+        if self.engine == "onnx" and self.num_gpus:
+            raise ValueError(f"engine onnx computes on the CPU and num_gpus is {self.num_gpus}; set num_gpus=0, or engine=torch")
+        return self
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -9,22 +9,38 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from deployments.config import AppConfig
 from deployments.model_source import ServedModel
+from deployments.problems import NotReady
 from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Prepared, Preprocessor
 
 T = TypeVar("T", Prepared, Answer)
+_READY_WITHIN_S = 5
 
 
 class Graph(Protocol):
     """All stages, wherever they run."""
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
-        """Raises `models.image.InvalidImage`, `admission.DeadlinePassed`, or whatever else a stage raised."""
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
+        """The answer for an image file or its decoded pixels, (h, w, 3) uint8 RGB.
+
+        Raises `models.image.InvalidImage`, `admission.DeadlinePassed`, or whatever else a stage raised.
+        """
 
     async def check(self) -> None:
         """Returns when every stage answers; raises or hangs where one does not."""
+
+
+async def check_ready(graph: Graph) -> None:
+    """Returns when every stage answers. Raises `NotReady` where one does not within some seconds."""
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            await graph.check()
+    except Exception as error:
+        raise NotReady(f"a stage did not answer within {_READY_WITHIN_S} s ({type(error).__name__}); try again") from error
 
 
 class Codec:
@@ -70,7 +86,7 @@ class FusedGraph:
         self._preprocess = Preprocessor(self.spec, config.image_limits, config.max_tiles)
         self._postprocess = Postprocessor(self.spec, config.image_limits, served.version)
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
         prepared = await self._codec.run("decode_wait", self._preprocess, data, query)
         predicted = await self._model.predict(prepared, query)
         photo = data if query.format.needs_photo else None

@@ -17,6 +17,7 @@ from deployments.model_source import ServedModel
 from deployments.query import Query
 from deployments.stages import Predicted, Prepared
 from models.bundle import load_bundle
+from models.engines import EngineOptions
 from models.fit import InputImage, fit_image
 from models.prediction import Prediction
 from models.segmenter import Segmenter
@@ -27,7 +28,11 @@ _MAX_TILED = 2  # tiled images at a time, whose probabilities are in memory unti
 
 
 class ModelStage:
-    """A batch of images in; for each its prediction, or the error that it alone raised. For one thread at a time."""
+    """A batch of images in; for each its prediction, or the error that it alone raised. For one thread at a time.
+
+    A batch that fails is tried again as two halves. Every batch size is computed once before the first request, so that none
+    pays for what an engine prepares for a size.
+    """
 
     def __init__(self, segmenter: Segmenter, num_threads: int, max_batch_size: int) -> None:
         self.segmenter = segmenter
@@ -36,21 +41,25 @@ class ModelStage:
         self._warm_up(max_batch_size)
 
     def __call__(self, images: Sequence[InputImage]) -> list[Prediction | Exception]:
+        outcome = self._try(images)
+        if not isinstance(outcome, Exception):
+            return outcome
+        if len(images) == 1:
+            return [outcome]
+        del outcome  # with the frames that its traceback holds, and so the failed batch's memory
+        half = len(images) // 2
+        return self(images[:half]) + self(images[half:])
+
+    def _try(self, images: Sequence[InputImage]) -> list[Prediction] | Exception:
         try:
             return self.segmenter.predict(images)
-        except Exception:  # whoever raised, and be it the device's memory: each image gets its own try
-            return [self._predict_alone(image) for image in images]
-
-    def _predict_alone(self, image: InputImage) -> Prediction | Exception:
-        try:
-            return self.segmenter.predict([image])[0]
-        except Exception as error:
+        except Exception as error:  # whoever raised, and be it the device's memory
             return error
 
     def _warm_up(self, max_batch_size: int) -> None:
         spec = self.segmenter.spec
         blank = fit_image(np.zeros((*spec.input_size, 3), np.uint8), spec.input_size, spec.fit_rule)
-        for batch_size in (1, max_batch_size):
+        for batch_size in range(1, max_batch_size + 1):
             self.segmenter.predict([blank] * batch_size)
 
 
@@ -58,7 +67,8 @@ class BatchedModel:
     """The model stage behind a batcher."""
 
     def __init__(self, served: ServedModel, config: AppConfig) -> None:
-        segmenter = load_bundle(served.folder, "cuda" if config.num_gpus else "cpu")
+        engine = EngineOptions(config.engine, config.model_threads, config.min_parity)
+        segmenter = load_bundle(served.folder, "cuda" if config.num_gpus else "cpu", engine)
         self.spec = segmenter.spec
         stage = ModelStage(segmenter, config.model_threads, config.max_batch_size)
         self._room_for_tiles = asyncio.Semaphore(_MAX_TILED)

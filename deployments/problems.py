@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -28,12 +28,28 @@ class InvalidRequest(ValueError):
     """A request that says something that the interface does not know."""
 
 
+class UnknownModel(InvalidRequest):
+    """A model, or a version of it, that is not the served one."""
+
+
 class BodyTooLarge(InvalidRequest):
     """A body over the limit, by its own word or by what came."""
 
 
 class BodyTooSlow(InvalidRequest):
     """A body that did not arrive in time."""
+
+
+class HeadersTooLarge(InvalidRequest):
+    """More headers than any caller has a use for."""
+
+
+class Unauthorized(InvalidRequest):
+    """No key, or one that is not known."""
+
+
+class TooManyRequests(Refused):
+    """A key over its rate."""
 
 
 class UnsupportedMediaType(InvalidRequest):
@@ -66,8 +82,12 @@ INTERNAL = Problem(500, "internal", "Internal error", "The server failed. Its lo
 PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (ImageTooLarge, Problem(413, "image-too-large", "Image too large")),
     (InvalidImage, Problem(400, "invalid-image", "Invalid image")),
+    (UnknownModel, Problem(404, "unknown-model", "Unknown model")),
     (BodyTooLarge, Problem(413, "body-too-large", "Body too large")),
     (BodyTooSlow, Problem(408, "body-too-slow", "Body too slow")),
+    (HeadersTooLarge, Problem(431, "headers-too-large", "Headers too large")),
+    (Unauthorized, Problem(401, "unauthorized", "Unauthorized")),
+    (TooManyRequests, Problem(429, "too-many-requests", "Too many requests")),
     (UnsupportedMediaType, Problem(415, "unsupported-media-type", "Unsupported media type")),
     (NotAcceptable, Problem(406, "not-acceptable", "Not acceptable")),
     (InvalidRequest, Problem(400, "invalid-request", "Invalid request")),
@@ -76,8 +96,9 @@ PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (Overloaded, Problem(503, "overloaded", "Overloaded")),
     (DeadlinePassed, Problem(503, "deadline-passed", "Deadline passed")),
     (BackPressureError, Problem(503, "overloaded", "Overloaded", _BUSY)),
-    (DeploymentUnavailableError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (RayServeException, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (RayActorError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (ObjectLostError, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (MemoryError, Problem(503, "out-of-memory", "Out of memory", _BUSY)),
 )
 
@@ -94,8 +115,13 @@ def problem_of(error: BaseException) -> tuple[Problem, str]:
 def problem_response(request: Request, error: BaseException) -> Response:
     """The answer to a request that ended in `error`."""
     document = problem_document(error, request_id_of(request))
-    headers = {"Retry-After": str(_retry_after_s(error))} if document["status"] in (429, 503) else {}
-    return _response(request, document, headers)
+    return _response(request, document, _headers(document["status"], error))
+
+
+def _headers(status: int, error: BaseException) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": 'Bearer realm="maskworks"'}
+    return {"Retry-After": str(_retry_after_s(error))} if status in (429, 503) else {}
 
 
 async def http_exception_response(request: Request, error: HTTPException) -> Response:
@@ -146,6 +172,9 @@ def name_of(document: dict) -> str:
 
 def _response(request: Request, document: dict, headers: dict[str, str]) -> Response:
     note(request, problem=name_of(document))
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    if path.startswith("/v2"):  # the Open Inference Protocol has its own form of errors
+        return Response(json.dumps({"error": document["detail"]}), document["status"], headers, "application/json")
     return Response(json.dumps(document), document["status"], headers, MEDIA_TYPE)
 
 

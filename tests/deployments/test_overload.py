@@ -77,7 +77,14 @@ def test_who_leaves_takes_the_work_along(api):
         assert message["type"] != "http.response.start" or message["status"] != 200
 
     async def main() -> None:
-        scope = {"type": "http", "method": "POST", "path": "/v1/segment", "raw_path": b"/v1/segment", "query_string": b"", "headers": []}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/segment",
+            "raw_path": b"/v1/segment",
+            "query_string": b"",
+            "headers": [(b"host", b"test")],
+        }
         await create_app(lonely)(scope, receive, send)
 
     asyncio.run(main())
