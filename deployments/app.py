@@ -29,6 +29,7 @@ from models.spec import read_spec
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 Refusal = InvalidImage | DeadlinePassed
 REFUSALS = (InvalidImage, DeadlinePassed)
+_LOOK_EVERY_S = 1  # at a replica; a dead one gets its successor then
 _STOP_S = 5  # to end once the last request is answered
 _MODEL_CPUS, _STAGE_CPUS = 0.5, 0.1  # for placement only; small, so that both placements fit two cores
 
@@ -52,6 +53,7 @@ def _deployment(cls: type, config: AppConfig, num_replicas: int, num_cpus: float
     return serve.deployment(cls).options(
         num_replicas=num_replicas,
         max_ongoing_requests=config.max_ongoing_requests,
+        health_check_period_s=_LOOK_EVERY_S,
         graceful_shutdown_timeout_s=config.deadline_s + _STOP_S,  # a replica that is told to stop finishes what it has
         ray_actor_options=actor_options,
     )

@@ -66,7 +66,7 @@ SCHEMAS = {
     ),
 }
 
-_KEYS = {  # for /v1, where the operator asks for one
+_KEYS = {  # for /v1 and /v2/models, where the operator asks for one
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
