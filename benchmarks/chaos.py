@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -122,7 +123,7 @@ async def answer_of(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     answer = await read_answer(reader)
-    writer.close()
+    await close(writer)
     if answer.status != 200:
         sys.exit(f"error: the undisturbed server answered {answer.status} {answer.body[:200]!r}")
     return answer.body
@@ -143,8 +144,16 @@ async def ask(port: int, request: bytes, expected: bytes, tally: Tally, end: flo
             broken = True
             await asyncio.sleep(0.1)
         if broken and connection:
-            connection[1].close()
+            await close(connection[1])
             connection = None
+    if connection:
+        await close(connection[1])
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):  # it was broken
+        await writer.wait_closed()
 
 
 async def kill_until(end: float, options: Options) -> int:

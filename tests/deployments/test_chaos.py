@@ -18,12 +18,12 @@ from deployments.stages import Answer
 
 @pytest.mark.ray
 def test_dead_model_replicas_cost_no_request(bundle_folder):
-    options = Options(seconds=11, every_s=4, kill="model", last=True, connections=3)
-    with server(bundle_folder, "split", num_model_replicas=2) as port:
+    options = Options(seconds=8, every_s=3, kill="model", last=True, connections=3)
+    with server(bundle_folder, "split", num_model_replicas=3) as port:  # so that one is left, however slowly the others come back
         tally, num_kills = asyncio.run(disturb(options, port))
     assert num_kills == 2
-    assert tally.answered > 0 and tally.wrong == 0
-    assert not tally.lost and not tally.refused
+    assert tally.answered > 0
+    assert (tally.wrong, tally.refused, tally.lost) == (0, 0, {})
 
 
 def between_stages(cause: Exception) -> RayServeException:
