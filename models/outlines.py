@@ -6,6 +6,8 @@ pass: straight stretches of pixel sides are found on the whole map, then each is
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from models.objects import ObjectMap, label_regions
@@ -21,17 +23,21 @@ def find_polygons(found: ObjectMap) -> list[list[Polygon]]:
     area in (x, y), which is clockwise on the screen, holes a negative one.
     """
     classes = sorted({each.class_index for each in found.objects})
-    part_map, parts = label_regions(found.class_map, classes, connectivity=4)
-    polygons: list[Polygon] = [[] for _ in parts]
+    part_map, num_parts = label_regions(found.class_map, classes, connectivity=4)
+    polygons: list[Polygon] = [[] for _ in range(num_parts)]
     for part, ring in _trace(part_map):
-        x, y = ring.T
-        is_exterior = x @ (np.roll(y, -1) - np.roll(y, 1)) > 0
-        polygons[part - 1].insert(0 if is_exterior else len(polygons[part - 1]), ring)
+        polygons[part - 1].insert(0 if _area(ring) > 0 else len(polygons[part - 1]), ring)
     of_objects: list[list[Polygon]] = [[] for _ in found.objects]
     for polygon in polygons:
         x, y = polygon[0][np.lexsort(polygon[0].T)[0]]  # of the top row's leftmost pixel
         of_objects[found.region_map[y, x] - 1].append(polygon)
     return of_objects
+
+
+def _area(ring: np.ndarray) -> int:
+    """Twice the signed area."""
+    x, y = ring.T
+    return x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]
 
 
 def _trace(part_map: np.ndarray) -> list[tuple[int, np.ndarray]]:
@@ -48,7 +54,7 @@ def _trace(part_map: np.ndarray) -> list[tuple[int, np.ndarray]]:
     order, bounds = _cycles(follower.tolist())
     part_of, corners = across[order, 0], corners[order].ravel()
     rings = []
-    for start, stop in zip(bounds, bounds[1:]):
+    for start, stop in pairwise(bounds):
         for ring in _split(corners[2 * start : 2 * stop]):
             rings.append((int(part_of[start]), np.stack([ring % width, ring // width], axis=1)))
     return rings

@@ -6,18 +6,26 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from models.label_set import Label, LabelSet
+from models.label_set import IGNORE_INDEX, Label, LabelSet
+
+_MAX_NAMES = 200  # for each class, on its largest parts
 
 
 def draw_overlay(photo: np.ndarray, class_map: np.ndarray, label_set: LabelSet, *, opacity: float = 0.45) -> np.ndarray:
-    """The photo (h, w, 3) uint8 RGB with every class but background tinted, outlined and named; a new array."""
-    palette = np.array([label.color for label in label_set.labels], np.uint8)
-    picture = cv2.addWeighted(photo, 1 - opacity, palette[class_map], opacity, 0)
-    if label_set.background is not None:
-        is_background = class_map == label_set.background
-        picture[is_background] = photo[is_background]
+    """The photo (h, w, 3) uint8 RGB with every class but background tinted, outlined and named; a new array.
+
+    Pixels of no class (`IGNORE_INDEX`) stay as they are, like background.
+    """
+    untouched = (label_set.background, IGNORE_INDEX)
+    present = [index for index in np.unique(class_map).tolist() if index not in untouched]
+    palette = np.zeros((1, IGNORE_INDEX + 1, 3), np.uint8)
+    palette[0, : len(label_set)] = [label.color for label in label_set.labels]
+    tint = cv2.LUT(cv2.merge([class_map] * 3), palette)
+    picture = cv2.addWeighted(photo, 1 - opacity, tint, opacity, 0)
+    for index in untouched:
+        if index is not None:
+            cv2.copyTo(photo, cv2.inRange(class_map, index, index), picture)
     thickness = max(1, round(min(class_map.shape) / 240))
-    present = [index for index in np.unique(class_map).tolist() if index != label_set.background]
     for index in present:
         cv2.drawContours(picture, _outlines(class_map == index), -1, label_set.labels[index].color, thickness)
     return _write_names(picture, class_map, [label_set.labels[index] for index in present])
@@ -39,10 +47,11 @@ def _write_names(picture: np.ndarray, class_map: np.ndarray, labels: list[Label]
 
 
 def _wide_places(region: np.ndarray, narrowest: int) -> list[tuple[int, int]]:
-    """The (x, y) deepest inside each connected part, of those at least `narrowest` pixels wide there: names fit nowhere else."""
-    num_parts, parts, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
+    """The (x, y) deepest inside each connected part, largest first, of those at least `narrowest` wide there: where a name fits."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
+    largest = (np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:_MAX_NAMES] + 1).tolist()
     places = []
-    for part in range(1, num_parts):
+    for part in largest:
         left, top, width, height, area = stats[part].tolist()
         if min(width, height) < narrowest or area < narrowest**2:
             continue

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from faster_coco_eval import mask as coco_mask
+
+
+def run_edges(array: np.ndarray) -> np.ndarray:
+    """Where runs of equal values begin in the flattened array, ascending, and its size."""
+    flat = array.ravel()
+    return np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
 
 
 def find_runs(region_map: np.ndarray, num_regions: int) -> list[np.ndarray]:
@@ -12,13 +20,12 @@ def find_runs(region_map: np.ndarray, num_regions: int) -> list[np.ndarray]:
     Shapes: region_map (h, w) int32, 0 for none, regions numbered from 1. A run goes on from one row to the next. One pass over
     the map, however many regions there are.
     """
-    flat = region_map.ravel()
-    edges = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
-    owners = flat[edges[:-1]]
+    edges = run_edges(region_map)
+    owners = region_map.ravel()[edges[:-1]]
     order = np.argsort(owners, kind="stable")
     runs = np.stack([edges[:-1], edges[1:]], axis=1)[order]
     bounds = np.searchsorted(owners[order], np.arange(1, num_regions + 2)).tolist()
-    return [runs[start:stop] for start, stop in zip(bounds, bounds[1:])]
+    return [runs[start:stop] for start, stop in pairwise(bounds)]
 
 
 def count_runs(runs: np.ndarray, size: int) -> list[int]:
