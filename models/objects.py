@@ -46,9 +46,7 @@ def find_objects(class_map: np.ndarray, confidence: np.ndarray, label_set: Label
     Shapes: both (h, w) uint8, confidence being probability times 255. The pixels of a region that is left out become what
     `left_out_index` says; without `min_score` the objects together are the whole class map.
     """
-    present = np.flatnonzero(cv2.calcHist([class_map], [0], None, [IGNORE_INDEX + 1], [0, IGNORE_INDEX + 1])).tolist()
-    classes = [index for index in present if index not in (label_set.background, IGNORE_INDEX)]
-    regions, num_regions = label_regions(class_map, classes, connectivity=8)
+    regions, num_regions = label_regions(class_map, present_classes(class_map, label_set), connectivity=8)
     found = _measure(regions, num_regions, class_map, confidence)
     order = sorted(range(num_regions), key=lambda place: -found[place].area)
     kept = [place for place in order if found[place].score >= min_score]
@@ -58,6 +56,12 @@ def find_objects(class_map: np.ndarray, confidence: np.ndarray, label_set: Label
     if len(kept) < num_regions:
         class_map = np.where((regions > 0) & (region_map == 0), np.uint8(left_out_index(label_set)), class_map)
     return ObjectMap(tuple(found[place] for place in kept), region_map, class_map)
+
+
+def present_classes(class_map: np.ndarray, label_set: LabelSet) -> list[int]:
+    """The classes on `class_map` (h, w) uint8, ascending, but background and `IGNORE_INDEX`."""
+    num_pixels = cv2.calcHist([class_map], [0], None, [IGNORE_INDEX + 1], [0, IGNORE_INDEX + 1])
+    return [index for index in np.flatnonzero(num_pixels).tolist() if index not in (label_set.background, IGNORE_INDEX)]
 
 
 def keep_classes(class_map: np.ndarray, classes: Iterable[int], label_set: LabelSet) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from faster_coco_eval import mask as coco_mask
 from PIL import Image
 
+from deployments.formats import FORMATS
 from tests.deployments.conftest import MAX_BODY_BYTES, encode_photo
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -67,6 +68,8 @@ def test_overlay_is_the_photo_in_colour(client, photo):
         ("image/png", "image/png"),
         ("image/*, application/json;q=0.5", "image/png"),
         ("text/html, application/json", "application/json"),
+        ("image/jpeg", "image/jpeg"),
+        ("application/geo+json", "application/geo+json"),
     ],
 )
 def test_accept_chooses_the_form(client, photo, accept, media_type):
@@ -117,7 +120,7 @@ def test_model_lists_labels_in_the_order_of_their_index(client, pet_labels):
         (label.index, label.name, label.color) for label in pet_labels.labels
     ]
     assert model["limits"] == {"max_body_bytes": MAX_BODY_BYTES, "max_pixels": 1_000_000}
-    assert model["input_size"] == [64, 64] and [each["name"] for each in model["formats"]] == ["json", "png", "overlay"]
+    assert model["input_size"] == [64, 64] and [each["name"] for each in model["formats"]] == [each.name for each in FORMATS]
 
 
 def test_health_docs_and_home(client):
