@@ -7,8 +7,8 @@ test: .venv/installed  ## all tests
 	@.venv/bin/python -m ruff check --quiet .
 	@.venv/bin/python -m pytest
 
-test-fast: .venv/installed  ## the tests that start no Ray, in under a minute
-	@.venv/bin/python -m pytest -m "not ray"
+test-fast: .venv/installed  ## the tests that start no Ray and are not slow, in under a minute
+	@.venv/bin/python -m pytest -m "not ray and not slow"
 
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .

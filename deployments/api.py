@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.resources import files
 from urllib.parse import quote
 
@@ -13,19 +15,28 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from deployments.body import read_image
+from deployments.access import cors_middleware, key_middleware
+from deployments.access_log import AccessLog, note, request_id_of
+from deployments.admission import Admission
+from deployments.body import read_images, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
-from deployments.graph import Graph
+from deployments.front import LimitHeaders
+from deployments.graph import Graph, check_ready
+from deployments.metrics import Metrics
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, NotReady, http_exception_response
-from deployments.query import read_query
+from deployments.problems import AnswerProblems, http_exception_response
+from deployments.query import Lane, Query, read_query
+from deployments.several import MEDIA_TYPE as NDJSON
+from deployments.several import answer_lines
+from deployments.stages import Answer
+from deployments.v2 import InferenceProtocol
 from models.spec import SegmenterSpec
 
-_READY_WITHIN_S = 5
+_BEHIND_KEYS = ("/v1/", "/v2/models/")  # where there are keys
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
 <html lang="en">
@@ -50,21 +61,46 @@ class Api:
     spec: SegmenterSpec
     model_version: str
     config: AppConfig
+    admission: Admission
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def segment(self, request: Request) -> Response:
+        """One image's answer in the asked format; of several images in one form a stream of lines (`several.py`)."""
         start = time.perf_counter()
         query = read_query(request.query_params, request.headers, self.spec.label_set, self.config.deadline_s)
-        data = await read_image(request, self.config.max_body_bytes, self.config.body_timeout_s)
+        images = await read_images(request, self.config.max_body_bytes, self.config.max_images, self.config.body_timeout_s)
         received_s = time.perf_counter() - start
-        answer = await self.graph.segment(data, query)
-        headers = {
-            "X-Model-Version": quote(self.model_version, safe="/@ "),
-            "X-Batch-Size": str(answer.batch_size),
-            "Server-Timing": _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start),
-            "X-Content-Type-Options": "nosniff",
-            "Vary": "Accept",
-        }
+        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
+        headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        segment = partial(self._segment, query=query, start=start, received_s=received_s)
+        note(request, format=query.format.name, lane=query.lane, num_images=len(images), image_bytes=sum(len(each.data) for each in images))
+        if len(images) > 1:
+            at_once, request_id = self.config.max_batch_size, request_id_of(request)
+            lines = answer_lines(images, segment, num_at_once=at_once, request_id=request_id, refused=self.metrics.refused)
+            return StreamingResponse(lines, headers=headers, media_type=NDJSON)
+        answer = await unless_gone(request.receive, segment(images[0].data))
+        note(request, size=answer.size, batch_size=answer.batch_size, times_s=answer.times_s)
+        headers["X-Batch-Size"] = str(answer.batch_size)
+        headers["Server-Timing"] = ", ".join(f"{part};dur={duration_s * 1e3:.2f}" for part, duration_s in answer.times_s.items())
         return Response(answer.body, headers=headers, media_type=answer.media_type)
+
+    async def _segment(self, data: bytes, query: Query, start: float, received_s: float) -> Answer:
+        """The graph's answer, counted; its times begin where the request began."""
+        with self._place(query.lane):
+            answer = await self.graph.segment(data, query)
+        times_s = {"receive": received_s, **answer.times_s, "total": time.perf_counter() - start}
+        self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
+        return replace(answer, times_s=times_s)
+
+    @contextmanager
+    def _place(self, lane: Lane) -> Iterator[None]:
+        bulk = lane == "bulk"
+        try:
+            with self.admission.place(bulk=bulk):
+                self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
+                yield
+        finally:
+            self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
 
     async def model(self, request: Request) -> Response:
         labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in self.spec.label_set.labels]
@@ -83,11 +119,7 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self.graph.check()
-        except Exception as error:
-            raise NotReady(f"a stage did not answer within {_READY_WITHIN_S} s ({type(error).__name__}); try again") from error
+        await check_ready(self.graph)
         return JSONResponse({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
@@ -96,26 +128,29 @@ class Api:
 
 def create_app(api: Api) -> Starlette:
     """The ASGI application."""
+    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config, api.admission)
     endpoints = (
         ("/v1/segment", api.segment, "POST"),
         ("/v1/model", api.model, "GET"),
         ("/healthz", api.healthz, "GET"),
         ("/readyz", api.readyz, "GET"),
+        *v2.endpoints(),
         ("/openapi.json", api.openapi, "GET"),
         ("/docs", _docs, "GET"),
         ("/docs/{name}", _docs_file, "GET"),
         ("/", _home, "GET"),
     )
-    routes = [Route(path, endpoint, methods=[method], middleware=[Middleware(AnswerProblems)]) for path, endpoint, method in endpoints]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: http_exception_response})
+    open_to_all = [Middleware(AnswerProblems), Middleware(LimitHeaders)]
+    with_key = [*open_to_all, *key_middleware(api.config)]
+    routes = [
+        Route(path, endpoint, methods=[method], middleware=with_key if path.startswith(_BEHIND_KEYS) else open_to_all)
+        for path, endpoint, method in endpoints
+    ]
+    access_log = Middleware(AccessLog, metrics=api.metrics, model_version=api.model_version)
+    middleware = [access_log, *cors_middleware(api.config)]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
-
-
-def _server_timing(times_s: Mapping[str, float], total_s: float) -> str:
-    """The header: each part in milliseconds, `handover` for what lies between them, and the total."""
-    parts = {**times_s, "handover": total_s - sum(times_s.values()), "total": total_s}
-    return ", ".join(f"{name};dur={duration_s * 1e3:.2f}" for name, duration_s in parts.items())
 
 
 async def _home(request: Request) -> Response:

@@ -3,17 +3,22 @@
 Serve's own `@serve.batch` cuts its batches before the model is free: without a wait each holds one request however long the
 queue, and with a wait a lone request pays it. Here a batch is taken when the model can start on it, so that batches grow with
 the load and an idle server answers at once.
+
+There are two lanes: `interactive` items go first, but one place in each batch is for `bulk`, which so never starves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+from deployments.admission import DeadlinePassed
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Outcome:
 class _Waiting:
     item: Any
     arrived: float
+    deadline: float
     outcome: asyncio.Future
 
 
@@ -42,13 +48,18 @@ class Batcher:
     def __init__(self, run: Callable[[Sequence[Any]], list[Any]], max_batch_size: int, wait_s: float = 0) -> None:
         self._run, self._max_batch_size, self._wait_s = run, max_batch_size, wait_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._waiting: deque[_Waiting] = deque()
+        self._interactive: deque[_Waiting] = deque()
+        self._bulk: deque[_Waiting] = deque()
         self._worker: asyncio.Task | None = None
 
-    async def submit(self, item: Any) -> Outcome:
-        """Raises what `run` returned as the item's exception."""
+    async def submit(self, item: Any, *, bulk: bool = False, deadline: float = math.inf) -> Outcome:
+        """Raises what `run` returned as the item's exception, or `DeadlinePassed` where its turn came after `deadline`.
+
+        `deadline` is in seconds of `time.time()`.
+        """
         outcome = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, time.perf_counter(), outcome))
+        lane = self._bulk if bulk else self._interactive
+        lane.append(_Waiting(item, time.perf_counter(), deadline, outcome))
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         return await outcome
@@ -59,7 +70,7 @@ class Batcher:
 
     async def _work(self) -> None:
         try:
-            if self._wait_s and len(self._waiting) < self._max_batch_size:
+            if self._wait_s and len(self._interactive) + len(self._bulk) < self._max_batch_size:
                 await asyncio.sleep(self._wait_s)
             while batch := self._next_batch():
                 await self._answer(batch)
@@ -67,12 +78,23 @@ class Batcher:
             self._worker = None
 
     def _next_batch(self) -> list[_Waiting]:
-        batch = []
-        while self._waiting and len(batch) < self._max_batch_size:
-            waiting = self._waiting.popleft()
-            if not waiting.outcome.done():  # its caller has gone
-                batch.append(waiting)
+        for_bulk = self._take(self._bulk, 1) if self._max_batch_size > 1 else []
+        batch = self._take(self._interactive, self._max_batch_size - len(for_bulk))
+        batch += for_bulk + self._take(self._bulk, self._max_batch_size - len(batch) - len(for_bulk))
         return batch
+
+    def _take(self, lane: deque[_Waiting], most: int) -> list[_Waiting]:
+        """Up to `most` items of a lane, without those whose caller has gone or whose time is over."""
+        taken: list[_Waiting] = []
+        while lane and len(taken) < most:
+            waiting = lane.popleft()
+            if waiting.outcome.done():
+                continue
+            if time.time() > waiting.deadline:
+                waiting.outcome.set_exception(DeadlinePassed("the deadline passed while the request waited for the model; ask again later"))
+                continue
+            taken.append(waiting)
+        return taken
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         start = time.perf_counter()

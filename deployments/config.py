@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from models.engines import EngineName
 from models.image import ImageLimits
 
 
@@ -24,6 +25,14 @@ class AppConfig(BaseModel):
     num_replicas: int = Field(1, ge=1, description="Replicas of the fused ingress; in `split` of ingress, preprocess and postprocess.")
     num_model_replicas: int = Field(1, ge=1, description="Replicas of the model deployment in `split`.")
     num_gpus: float = Field(0, ge=0, description="GPUs for each replica that holds a model; 0 computes on the CPU.")
+    engine: EngineName = Field(
+        "torch",
+        description="What computes the network: `torch`; `torch_compile`, compiled at start; `onnx`, ONNX Runtime on the CPU, exported before "
+        "by deployments.export.",
+    )
+    min_parity: float = Field(
+        0.999, ge=0, le=1, description="The least share of pixels that an engine must give the class that `torch` gives them."
+    )
     model_threads: int = Field(1, ge=1, description="CPU threads that one forward pass uses.")
     codec_threads: int = Field(2, ge=1, description="Threads of one replica that decode and encode images.")
     max_batch_size: int = Field(8, ge=1, description="The most images in one forward pass.")
@@ -32,8 +41,21 @@ class AppConfig(BaseModel):
     )
     max_body_bytes: int = Field(20 * 2**20, ge=1, description="The longest request body.")
     max_pixels: int = Field(64_000_000, ge=1, description="The most pixels of an image, read from its header before it is decoded.")
+    max_waiting: int = Field(64, ge=1, description="The most requests inside the graph for each ingress replica; half of it for bulk.")
+    max_images: int = Field(64, ge=1, description="The most images in one request.")
+    max_tiles: int = Field(16, ge=1, description="The most tiles that an image is cut into where a request asks for tiling.")
     deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")
     body_timeout_s: float = Field(10, gt=0, description="How long a body may take to arrive.")
+    api_keys_file: str | None = Field(
+        None, description="Absolute path, on every node, of the lines that `python -m deployments.access` prints; unset, all may call."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Origins whose web pages may call from a browser; none unless given.")
+
+    @model_validator(mode="after")
+    def _engine_fits_device(self) -> Self:
+        if self.engine == "onnx" and self.num_gpus:
+            raise ValueError(f"engine onnx computes on the CPU and num_gpus is {self.num_gpus}; set num_gpus=0, or engine=torch")
+        return self
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -41,5 +63,6 @@ class AppConfig(BaseModel):
 
     @property
     def max_ongoing_requests(self) -> int:
-        """Of every deployment: one batch computes while the next one fills, with room for slow bodies and refusals."""
-        return max(4 * self.max_batch_size, 16)
+        """Of every deployment. Admission decides who is let in; Serve's own bound only has to stay out of its way, so it leaves
+        room for bodies that are still on their way and for refusals."""
+        return 4 * self.max_waiting

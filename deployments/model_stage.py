@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 
-from deployments.batcher import Batcher
+from deployments.batcher import Batcher, Outcome
 from deployments.config import AppConfig
 from deployments.model_source import ServedModel
+from deployments.query import Query
 from deployments.stages import Predicted, Prepared
 from models.bundle import load_bundle
+from models.engines import EngineOptions
 from models.fit import InputImage, fit_image
 from models.prediction import Prediction
 from models.segmenter import Segmenter
+from models.tiling import TiledImage, blend_tiles
+
+T = TypeVar("T")
+_MAX_TILED = 2  # tiled images at a time, whose probabilities are in memory until all their tiles are done
 
 
 class ModelStage:
-    """A batch of images in; for each its prediction, or the error that it alone raised. For one thread at a time."""
+    """A batch of images in; for each its prediction, or the error that it alone raised. For one thread at a time.
+
+    A batch that fails is tried again as two halves. Every batch size is computed once before the first request, so that none
+    pays for what an engine prepares for a size.
+    """
 
     def __init__(self, segmenter: Segmenter, num_threads: int, max_batch_size: int) -> None:
         self.segmenter = segmenter
@@ -28,21 +41,25 @@ class ModelStage:
         self._warm_up(max_batch_size)
 
     def __call__(self, images: Sequence[InputImage]) -> list[Prediction | Exception]:
+        outcome = self._try(images)
+        if not isinstance(outcome, Exception):
+            return outcome
+        if len(images) == 1:
+            return [outcome]
+        del outcome  # with the frames that its traceback holds, and so the failed batch's memory
+        half = len(images) // 2
+        return self(images[:half]) + self(images[half:])
+
+    def _try(self, images: Sequence[InputImage]) -> list[Prediction] | Exception:
         try:
             return self.segmenter.predict(images)
-        except Exception:  # whoever raised, and be it the device's memory: each image gets its own try
-            return [self._predict_alone(image) for image in images]
-
-    def _predict_alone(self, image: InputImage) -> Prediction | Exception:
-        try:
-            return self.segmenter.predict([image])[0]
-        except Exception as error:
+        except Exception as error:  # whoever raised, and be it the device's memory
             return error
 
     def _warm_up(self, max_batch_size: int) -> None:
         spec = self.segmenter.spec
         blank = fit_image(np.zeros((*spec.input_size, 3), np.uint8), spec.input_size, spec.fit_rule)
-        for batch_size in (1, max_batch_size):
+        for batch_size in range(1, max_batch_size + 1):
             self.segmenter.predict([blank] * batch_size)
 
 
@@ -50,16 +67,45 @@ class BatchedModel:
     """The model stage behind a batcher."""
 
     def __init__(self, served: ServedModel, config: AppConfig) -> None:
-        segmenter = load_bundle(served.folder, "cuda" if config.num_gpus else "cpu")
+        engine = EngineOptions(config.engine, config.model_threads, config.min_parity)
+        segmenter = load_bundle(served.folder, "cuda" if config.num_gpus else "cpu", engine)
         self.spec = segmenter.spec
         stage = ModelStage(segmenter, config.model_threads, config.max_batch_size)
+        self._room_for_tiles = asyncio.Semaphore(_MAX_TILED)
         self._batcher = Batcher(stage, config.max_batch_size, config.batch_wait_s)
 
-    async def predict(self, prepared: Prepared) -> Predicted:
-        outcome = await self._batcher.submit(prepared.image)
+    async def predict(self, prepared: Prepared, query: Query) -> Predicted:
+        """Raises `admission.DeadlinePassed`, or what the model raised for this image."""
+        if isinstance(prepared.image, TiledImage):
+            return await self._predict_tiles(prepared.image, prepared.times_s, query)
+        outcome = await self._submit(prepared.image, query)
         times_s = prepared.times_s | {"queue": outcome.queue_s, "model": outcome.run_s}
         return Predicted(outcome.value, outcome.batch_size, times_s)
+
+    async def _predict_tiles(self, image: TiledImage, times_s: dict[str, float], query: Query) -> Predicted:
+        """The tiles share batches with whatever else waits; blending is off the event loop."""
+        async with self._room_for_tiles:
+            start = time.perf_counter()
+            outcomes = await _all_or_none(self._submit(tile, query) for tile in image.tiles)
+            tiled = time.perf_counter()
+            probabilities = [outcome.value for outcome in outcomes]
+            prediction = await asyncio.to_thread(blend_tiles, image.plan, probabilities, image.original_size)
+        times_s = times_s | {"queue": 0.0, "model": tiled - start, "blend": time.perf_counter() - tiled}
+        return Predicted(prediction, max(outcome.batch_size for outcome in outcomes), times_s)
+
+    async def _submit(self, image: InputImage, query: Query) -> Outcome:
+        return await self._batcher.submit(image, bulk=query.lane == "bulk", deadline=query.deadline)
 
     async def check(self) -> None:
         """Returns when the model's thread is free."""
         await self._batcher.check()
+
+
+async def _all_or_none(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results in order; where one fails or the caller leaves, the rest is cancelled."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

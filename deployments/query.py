@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from deployments.admission import DeadlinePassed
 from deployments.formats import Format, choose_format
 from deployments.problems import InvalidRequest
 from models.label_set import LabelSet
@@ -32,12 +33,13 @@ class Query:
     """`bulk` waits behind `interactive`."""
     deadline: float = math.inf
     """In seconds of `time.time()`; work that has not reached the model by then is dropped."""
-
     name: str = "image"
     """What formats for annotation tools call the photo; it only ever stands in the answer."""
 
-    def expired(self) -> bool:
-        return time.time() > self.deadline
+    def check_deadline(self) -> None:
+        """Raises `DeadlinePassed`: nobody waits for the answer any more."""
+        if time.time() > self.deadline:
+            raise DeadlinePassed("the deadline passed while the request waited for its turn; ask again later")
 
 
 def read_query(parameters: Mapping[str, str], headers: Mapping[str, str], label_set: LabelSet, default_deadline_s: float) -> Query:

@@ -2,6 +2,7 @@
 
 weights.safetensors   the network's parameters and buffers
 model.json            all else; `models/spec.py` reads it
+engines/              what was exported for an engine, each in a folder of its own; `models/engines/` reads it
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as dump_weights
 
+from models.engines import EngineOptions
 from models.segmenter import Segmenter
 from models.spec import CARD, InvalidBundle, SegmenterSpec, make_card, read_card, read_spec
 from models.unet import NormalizedNetwork, build_network
@@ -39,9 +41,23 @@ def save_bundle(folder: Path, network: NormalizedNetwork, spec: SegmenterSpec, p
     return draft.rename(folder)
 
 
-def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Segmenter:
-    """The segmenter of a bundle, ready to predict. Raises `InvalidBundle`."""
+def load_bundle(folder: Path, device: torch.device | str = "cpu", engine: EngineOptions = EngineOptions()) -> Segmenter:  # noqa: B008, frozen
+    """The segmenter of a bundle, ready to predict. Raises `InvalidBundle` and its `models.engines.EngineRefused`."""
     spec = read_spec(folder)
+    if engine.name == "onnx":
+        from models.engines.onnx import load_onnx  # each engine's imports are paid for where it is used
+
+        return Segmenter(None, spec, engine=load_onnx(folder, engine))
+    network = load_network(folder, spec)
+    if engine.name == "torch_compile":
+        from models.engines.compiled import compile_network
+
+        return Segmenter(network, spec, device, compile_network(network, spec.input_size, device, engine))
+    return Segmenter(network, spec, device)
+
+
+def load_network(folder: Path, spec: SegmenterSpec) -> NormalizedNetwork:
+    """The bundle's network with its weights, on the CPU, ready to predict. Raises `InvalidBundle`."""
     try:
         weights = (folder / _WEIGHTS).read_bytes()
     except OSError as error:
@@ -53,4 +69,4 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu") -> Segmenter:
         network.load_state_dict(load_weights(weights))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InvalidBundle(f"{folder}: {CARD} and the weights do not fit together ({error}); train again") from error
-    return Segmenter(network, spec, device)
+    return network.eval()

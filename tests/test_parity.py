@@ -44,7 +44,7 @@ def segmenter(bundle_folder):
 def test_training_evaluation_and_serving_see_the_same_pixels(record, segmenter):
     trained_on, _ = TrainingSet([record], segmenter.spec)[Sample(0)]
     evaluated, _ = read_example(record, segmenter.spec)
-    served = Preprocessor(segmenter.spec, DEFAULT_LIMITS)(record.image_path.read_bytes()).image
+    served = Preprocessor(segmenter.spec, DEFAULT_LIMITS)(record.image_path.read_bytes(), Query(PNG)).image
     assert torch.equal(trained_on.permute(1, 2, 0), torch.from_numpy(served.pixels))
     assert (evaluated.pixels == served.pixels).all()
     assert evaluated.content == served.content
@@ -54,7 +54,7 @@ def test_training_evaluation_and_serving_see_the_same_pixels(record, segmenter):
 def test_the_served_mask_is_the_evaluated_mask_at_the_size_that_a_person_sees(record, segmenter):
     data = record.image_path.read_bytes()
     evaluated = restore_class_map(segmenter.predict([read_example(record, segmenter.spec)[0]])[0])
-    prepared = Preprocessor(segmenter.spec, DEFAULT_LIMITS)(data)
+    prepared = Preprocessor(segmenter.spec, DEFAULT_LIMITS)(data, Query(PNG))
     predicted = Predicted(segmenter.predict([prepared.image])[0], 1, {})
     answer = Postprocessor(segmenter.spec, DEFAULT_LIMITS, "1")(predicted, Query(PNG), None)
     served = np.array(Image.open(BytesIO(answer.body)))

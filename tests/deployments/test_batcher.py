@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
+from deployments.admission import DeadlinePassed
 from deployments.batcher import Batcher
 
 
@@ -106,3 +108,38 @@ def test_it_rests_between_loads():
 
     asyncio.run(main())
     assert double.batches == [[0], [1]]
+
+
+def test_interactive_goes_first_and_bulk_gets_one_place_in_each_batch():
+    double = Doubler()
+
+    async def main():
+        batcher = Batcher(double, max_batch_size=3)
+        tasks = [asyncio.create_task(batcher.submit(0))]
+        await double.is_busy()
+        tasks += [asyncio.create_task(batcher.submit(item, bulk=True)) for item in (101, 102, 103, 104)]
+        tasks += [asyncio.create_task(batcher.submit(item)) for item in (1, 2, 3)]
+        await asyncio.sleep(0)
+        double.go_on.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert double.batches == [[0], [1, 2, 101], [3, 102, 103], [104]]
+
+
+def test_what_comes_too_late_is_dropped_before_the_model():
+    double = Doubler()
+
+    async def main():
+        batcher = Batcher(double, max_batch_size=3)
+        first = asyncio.create_task(batcher.submit(0))
+        await double.is_busy()
+        late = asyncio.create_task(batcher.submit(1, deadline=time.time() - 1))
+        good = asyncio.create_task(batcher.submit(2, deadline=time.time() + 60))
+        await asyncio.sleep(0)
+        double.go_on.set()
+        return await asyncio.gather(first, late, good, return_exceptions=True)
+
+    _, late, good = asyncio.run(main())
+    assert isinstance(late, DeadlinePassed) and good.value == 4
+    assert double.batches == [[0], [2]]

@@ -25,16 +25,16 @@ def segmenter(bundle_folder):
 
 
 def test_the_preprocessor_is_the_models_own(segmenter, photo):
-    prepared = Preprocessor(segmenter.spec, ImageLimits())(photo)
+    prepared = Preprocessor(segmenter.spec, ImageLimits())(photo, Query(JSON))
     np.testing.assert_array_equal(prepared.image.pixels, preprocess(photo, (64, 64), segmenter.spec.fit_rule).pixels)
     assert prepared.times_s["decode"] > 0
 
 
 def test_limits_and_damage_are_refused_before_the_model(segmenter, photo):
     with pytest.raises(ImageTooLarge):
-        Preprocessor(segmenter.spec, ImageLimits(max_pixels=100))(photo)
+        Preprocessor(segmenter.spec, ImageLimits(max_pixels=100))(photo, Query(JSON))
     with pytest.raises(InvalidImage):
-        Preprocessor(segmenter.spec, ImageLimits())(photo[:200])
+        Preprocessor(segmenter.spec, ImageLimits())(photo[:200], Query(JSON))
 
 
 def test_a_bad_item_fails_alone_in_its_batch(segmenter, photo):
@@ -57,7 +57,7 @@ def test_an_answer_does_not_depend_on_its_batch(segmenter, pixels, photo):
 
 
 def test_what_travels_between_deployments_is_small_and_pickles(segmenter, photo):
-    prepared = Preprocessor(segmenter.spec, ImageLimits())(photo)
+    prepared = Preprocessor(segmenter.spec, ImageLimits())(photo, Query(JSON))
     predicted = Predicted(ModelStage(segmenter, 1, 1)([prepared.image])[0], 1, prepared.times_s)
     finish = pickle.loads(pickle.dumps(Postprocessor(segmenter.spec, ImageLimits(), "v")))
     for answer_format in FORMATS:

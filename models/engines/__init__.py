@@ -1,0 +1,37 @@
+"""What computes a segmenter's probabilities: PyTorch as it is, PyTorch compiled, or ONNX Runtime. Needs no torch itself.
+
+An engine is chosen where a model is served. Training and evaluation use the first one, which all others are measured against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from models.spec import InvalidBundle
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+EngineName = Literal["torch", "torch_compile", "onnx"]
+
+
+class EngineRefused(InvalidBundle):
+    """A bundle that the asked engine cannot serve, or cannot serve as exactly as it must."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which engine, its CPU threads, and the least share of pixels that must have the class that engine `torch` gives them."""
+
+    name: EngineName = "torch"
+    num_threads: int = 1
+    min_parity: float = 0.999
+
+
+class Engine(Protocol):
+    """Class probabilities of a batch of any size. For one thread at a time."""
+
+    def probabilities(self, pixels: np.ndarray) -> Tensor:
+        """(B, K, H, W) float16, on the engine's device, of `pixels` (B, H, W, 3) uint8."""
