@@ -131,6 +131,9 @@ def test_training_evaluating_and_serving_work_as_shown(shell, tmp_path):
         shell.type(line)
     shell.stop()
     said = [shell.type(line.replace("--output ", f"--output {tmp_path}/")) for line in commands("Serve", "bash")]
+    shell.stop()
+    exported, _ = (shell.type(line) for line in commands("Engines", "bash"))
+    assert "pixels of the same class" in exported
     assert '"model_version":"shelf/1"' in said[1]
     assert "foreground_iou" in said[-1]
     for name in ("mask.png", "overlay.png"):
