@@ -1,10 +1,13 @@
-"""A load generator that leaves the processor to the server: raw sockets, one request at a time on each connection."""
+"""Load generators that leave the processor to the server: raw sockets, one request at a time on each connection."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,60 @@ class Load:
 
 def post_for(seconds: float, *, port: int, path: str, body: bytes, connections: int) -> Load:
     """Posts `body` to 127.0.0.1 from `connections` connections, each waiting for its answer, for `seconds`."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
-    return asyncio.run(_post_for(seconds, port, head.encode() + body, connections))
+    return asyncio.run(_post_for(seconds, port, post_of(path, body), connections))
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One request's end: its status (0: hung up), how long it took and what Retry-After said (0: nothing)."""
+
+    status: int
+    latency_s: float
+    retry_after_s: int
+
+
+def post_at_rate(
+    rate: float, seconds: float, *, port: int, path: str, body: bytes, headers: Mapping[str, str], seed: int = 0
+) -> list[Arrival]:
+    """Posts `body` at random moments, `rate` times a second on average, whether or not earlier requests were answered.
+
+    Connections are used again when they are free. Returns when all requests have ended.
+    """
+    return asyncio.run(_post_at_rate(rate, seconds, port, post_of(path, body, headers), random.Random(seed)))
+
+
+def post_of(path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
+    """The request as it goes over the wire."""
+    lines = {"Host": "127.0.0.1", "Content-Type": "image/jpeg", "Content-Length": str(len(body))} | dict(headers or {})
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+async def _post_at_rate(rate: float, seconds: float, port: int, request: bytes, moments: random.Random) -> list[Arrival]:
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def post() -> Arrival:
+        sent = time.perf_counter()
+        try:
+            reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            answer = await read_answer(reader)
+        except (asyncio.IncompleteReadError, OSError):
+            return Arrival(0, time.perf_counter() - sent, 0)
+        if answer.ends_connection:
+            writer.close()
+        else:
+            idle.append((reader, writer))
+        return Arrival(answer.status, time.perf_counter() - sent, answer.retry_after_s)
+
+    tasks, start, moment = [], time.perf_counter(), 0.0
+    while (moment := moment + moments.expovariate(rate)) < seconds:
+        await asyncio.sleep(max(0.0, start + moment - time.perf_counter()))
+        tasks.append(asyncio.create_task(post()))
+    arrivals = list(await asyncio.gather(*tasks))
+    for _, writer in idle:
+        writer.close()
+    return arrivals
 
 
 async def _post_for(seconds: float, port: int, request: bytes, connections: int) -> Load:
@@ -32,7 +87,7 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
         while (sent := time.perf_counter()) < start + seconds:
             writer.write(request)
             try:
-                status = await _read_answer(reader)
+                status = (await read_answer(reader)).status
             except (asyncio.IncompleteReadError, ConnectionError):
                 failures.append(0)
                 writer.close()
@@ -48,9 +103,19 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
     return Load(latencies_s, failures, time.perf_counter() - start)
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> int:
-    """Reads one answer to its end and returns its status."""
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    ends_connection: bool
+    retry_after_s: int
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """Reads one answer to its end."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-    await reader.readexactly(length)
-    return int(head[9:12])
+    body = await reader.readexactly(_number(head, b"content-length:"))
+    return Answer(int(head[9:12]), body, b"\r\nconnection: close" in head, _number(head, b"retry-after:"))
+
+
+def _number(head: bytes, header: bytes) -> int:
+    return int(head.partition(header)[2].partition(b"\r\n")[0] or 0)

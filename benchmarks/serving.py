@@ -24,6 +24,7 @@ from typing import Literal
 import numpy as np
 import psutil
 import tyro
+from dotenv import dotenv_values
 from PIL import Image
 
 from benchmarks.http_load import post_for
@@ -32,8 +33,7 @@ from models.label_set import LabelSet
 from models.spec import Architecture, SegmenterSpec
 from models.unet import build_network
 
-# Read by Ray's processes as they start. Replicas answer HTTP themselves behind HAProxy instead of behind a Python proxy.
-_SERVER_ENVIRONMENT = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
+_FRONT = Path(__file__).parents[1] / "deployments" / "front.env"
 _NUM_PROCESSES = 2
 _WARM_UP_S = 3
 _MODELS = {  # architecture and input size; the toy's network costs next to nothing, so that the overhead shows
@@ -72,7 +72,7 @@ class Row:
 
 def main(options: Options) -> None:
     """Measures and prints."""
-    os.environ.update(_SERVER_ENVIRONMENT if options.haproxy else {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"})
+    os.environ.update(server_environment(options.haproxy))
     photo = sample_photo()
     rows: list[Row] = []
     print("  ".join(f"{name:>17}" for name in Row.__annotations__))
@@ -88,6 +88,11 @@ def main(options: Options) -> None:
                         rows.append(show(measure_server(port, photo, limit, placement, connections, options.seconds)))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def server_environment(haproxy: bool) -> dict[str, str]:
+    """Settings that Ray's processes read as they start."""
+    return dotenv_values(_FRONT) if haproxy else {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 
 
 def sample_photo() -> bytes:
@@ -154,7 +159,7 @@ def _run_stages(bundle: Path, photo: bytes, seconds: float) -> tuple[list[float]
 
 
 @contextmanager
-def server(bundle: Path, placement: str) -> Iterator[int]:
+def server(bundle: Path, placement: str, **replicas: int) -> Iterator[int]:
     """A Serve of its own on a free port of this machine alone, stopped at the end."""
     import ray
     from ray import serve
@@ -162,7 +167,7 @@ def server(bundle: Path, placement: str) -> Iterator[int]:
     from deployments.app import build_app
     from deployments.config import AppConfig
 
-    replicas = {"fused": {"num_replicas": _NUM_PROCESSES}, "split": {"num_model_replicas": _NUM_PROCESSES}}[placement]
+    replicas = replicas or {"fused": {"num_replicas": _NUM_PROCESSES}, "split": {"num_model_replicas": _NUM_PROCESSES}}[placement]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

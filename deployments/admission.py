@@ -50,6 +50,9 @@ class Admission:
     def num_inside(self) -> int:
         return self._num_interactive + self._num_bulk
 
+    def num_in_lane(self, *, bulk: bool) -> int:
+        return self._num_bulk if bulk else self._num_interactive
+
     @contextmanager
     def place(self, *, bulk: bool) -> Iterator[None]:
         """Holds a place while the body runs, and measures it."""

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.resources import files
-from typing import Any, TypeVar
 from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive
 
+from deployments.access import cors_middleware, key_middleware
+from deployments.access_log import AccessLog, note, request_id_of
 from deployments.admission import Admission
-from deployments.body import read_images
+from deployments.body import read_images, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
-from deployments.graph import Graph
+from deployments.front import LimitHeaders
+from deployments.graph import Graph, check_ready
+from deployments.metrics import Metrics
 from deployments.openapi import describe
-from deployments.problems import AnswerProblems, NotReady, http_exception_response, request_id_of
-from deployments.query import Query, read_query
+from deployments.problems import AnswerProblems, http_exception_response
+from deployments.query import Lane, Query, read_query
 from deployments.several import MEDIA_TYPE as NDJSON
 from deployments.several import answer_lines
 from deployments.stages import Answer
+from deployments.v2 import InferenceProtocol
 from models.spec import SegmenterSpec
 
-T = TypeVar("T")
-_READY_WITHIN_S = 5
+_BEHIND_KEYS = ("/v1/", "/v2/models/")  # where there are keys
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
 <html lang="en">
@@ -59,6 +62,7 @@ class Api:
     model_version: str
     config: AppConfig
     admission: Admission
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def segment(self, request: Request) -> Response:
         """One image's answer in the asked format; of several images in one form a stream of lines (`several.py`)."""
@@ -68,18 +72,35 @@ class Api:
         received_s = time.perf_counter() - start
         self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
         headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        segment = partial(self._segment, query=query, start=start, received_s=received_s)
+        note(request, format=query.format.name, lane=query.lane, num_images=len(images), image_bytes=sum(len(each.data) for each in images))
         if len(images) > 1:
-            segment = partial(self._segment, query=query)
-            lines = answer_lines(images, segment, num_at_once=self.config.max_batch_size, request_id=request_id_of(request))
+            at_once, request_id = self.config.max_batch_size, request_id_of(request)
+            lines = answer_lines(images, segment, num_at_once=at_once, request_id=request_id, refused=self.metrics.refused)
             return StreamingResponse(lines, headers=headers, media_type=NDJSON)
-        answer = await unless_gone(request.receive, self._segment(images[0].data, query))
+        answer = await unless_gone(request.receive, segment(images[0].data))
+        note(request, size=answer.size, batch_size=answer.batch_size, times_s=answer.times_s)
         headers["X-Batch-Size"] = str(answer.batch_size)
-        headers["Server-Timing"] = _server_timing({"receive": received_s} | dict(answer.times_s), time.perf_counter() - start)
+        headers["Server-Timing"] = ", ".join(f"{part};dur={duration_s * 1e3:.2f}" for part, duration_s in answer.times_s.items())
         return Response(answer.body, headers=headers, media_type=answer.media_type)
 
-    async def _segment(self, data: bytes, query: Query) -> Answer:
-        with self.admission.place(bulk=query.lane == "bulk"):
-            return await self.graph.segment(data, query)
+    async def _segment(self, data: bytes, query: Query, start: float, received_s: float) -> Answer:
+        """The graph's answer, counted; its times begin where the request began."""
+        with self._place(query.lane):
+            answer = await self.graph.segment(data, query)
+        times_s = {"receive": received_s, **answer.times_s, "total": time.perf_counter() - start}
+        self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
+        return replace(answer, times_s=times_s)
+
+    @contextmanager
+    def _place(self, lane: Lane) -> Iterator[None]:
+        bulk = lane == "bulk"
+        try:
+            with self.admission.place(bulk=bulk):
+                self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
+                yield
+        finally:
+            self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
 
     async def model(self, request: Request) -> Response:
         labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in self.spec.label_set.labels]
@@ -98,11 +119,7 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self.graph.check()
-        except Exception as error:
-            raise NotReady(f"a stage did not answer within {_READY_WITHIN_S} s ({type(error).__name__}); try again") from error
+        await check_ready(self.graph)
         return JSONResponse({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
@@ -111,44 +128,29 @@ class Api:
 
 def create_app(api: Api) -> Starlette:
     """The ASGI application."""
+    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config, api.admission)
     endpoints = (
         ("/v1/segment", api.segment, "POST"),
         ("/v1/model", api.model, "GET"),
         ("/healthz", api.healthz, "GET"),
         ("/readyz", api.readyz, "GET"),
+        *v2.endpoints(),
         ("/openapi.json", api.openapi, "GET"),
         ("/docs", _docs, "GET"),
         ("/docs/{name}", _docs_file, "GET"),
         ("/", _home, "GET"),
     )
-    routes = [Route(path, endpoint, methods=[method], middleware=[Middleware(AnswerProblems)]) for path, endpoint, method in endpoints]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: http_exception_response})
+    open_to_all = [Middleware(AnswerProblems), Middleware(LimitHeaders)]
+    with_key = [*open_to_all, *key_middleware(api.config)]
+    routes = [
+        Route(path, endpoint, methods=[method], middleware=with_key if path.startswith(_BEHIND_KEYS) else open_to_all)
+        for path, endpoint, method in endpoints
+    ]
+    access_log = Middleware(AccessLog, metrics=api.metrics, model_version=api.model_version)
+    middleware = [access_log, *cors_middleware(api.config)]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: http_exception_response})
     app.router.redirect_slashes = False
     return app
-
-
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; where the caller leaves before, `work` is cancelled. To be called once the body has been read."""
-    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _server_timing(times_s: Mapping[str, float], total_s: float) -> str:
-    """The header: each part in milliseconds, `handover` for what lies between them, and the total."""
-    parts = {**times_s, "handover": total_s - sum(times_s.values()), "total": total_s}
-    return ", ".join(f"{name};dur={duration_s * 1e3:.2f}" for name, duration_s in parts.items())
 
 
 async def _home(request: Request) -> Response:

@@ -3,9 +3,14 @@
 Annotations are not postponed here: Serve reads `build_app`'s to check the arguments.
 """
 
+import time
+from dataclasses import replace
+
+import numpy as np
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayActorError
 from ray.serve import Application
+from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
@@ -24,6 +29,7 @@ from models.spec import read_spec
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 Refusal = InvalidImage | DeadlinePassed
 REFUSALS = (InvalidImage, DeadlinePassed)
+_STOP_S = 5  # to end once the last request is answered
 _MODEL_CPUS, _STAGE_CPUS = 0.5, 0.1  # for placement only; small, so that both placements fit two cores
 
 
@@ -44,7 +50,10 @@ def build_app(config: AppConfig) -> Application:
 def _deployment(cls: type, config: AppConfig, num_replicas: int, num_cpus: float, num_gpus: float = 0) -> serve.Deployment:
     actor_options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "runtime_env": {"env_vars": _KEEP_MEMORY}}
     return serve.deployment(cls).options(
-        num_replicas=num_replicas, max_ongoing_requests=config.max_ongoing_requests, ray_actor_options=actor_options
+        num_replicas=num_replicas,
+        max_ongoing_requests=config.max_ongoing_requests,
+        graceful_shutdown_timeout_s=config.deadline_s + _STOP_S,  # a replica that is told to stop finishes what it has
+        ray_actor_options=actor_options,
     )
 
 
@@ -85,17 +94,22 @@ class SplitGraph:
         handles = (handle.options(_by_reference=True) for handle in (preprocess, model, postprocess))
         self._preprocess, self._model, self._postprocess = handles
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
+        start = time.perf_counter()
         try:
-            return await self._chain(data, query)
-        except RayActorError:  # a replica died under the request; nothing was changed by it, so another one can do it again
-            return await self._chain(data, query)
+            answer = await self._chain(data, query)
+        except Exception as error:
+            if not is_replica_lost(error):
+                raise
+            answer = await self._chain(data, query)  # nothing was changed by the first try
+        hops_s = time.perf_counter() - start - sum(answer.times_s.values())  # each replica measures its own part only
+        return replace(answer, times_s=answer.times_s | {"hops": hops_s})
 
     async def check(self) -> None:
         for handle in (self._preprocess, self._model, self._postprocess):
             await handle.check.remote()
 
-    async def _chain(self, data: bytes, query: Query) -> Answer:
+    async def _chain(self, data: bytes | np.ndarray, query: Query) -> Answer:
         prepared = self._preprocess.remote(data, query)
         predicted = self._model.remote(prepared, query)
         answer = await self._postprocess.remote(predicted, query, data if query.format.needs_photo else None)
@@ -104,15 +118,24 @@ class SplitGraph:
         return answer
 
 
+def is_replica_lost(error: Exception) -> bool:
+    """Whether a replica died, or what it had made was lost with it, so that another one can do it again.
+
+    Where it dies before the next stage has taken what it made, Serve says so in an exception of no kind of its own.
+    """
+    kinds = (RayActorError, ObjectLostError, ReplicaUnavailableError)
+    return isinstance(error, kinds) or (isinstance(error, RayServeException) and isinstance(error.__cause__, RayActorError))
+
+
 class Preprocess:
     def __init__(self, config: AppConfig) -> None:
         served = fetch_bundle(config.model_uri, config.tracking_uri)
         self._stage = Preprocessor(read_spec(served.folder), config.image_limits, config.max_tiles)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, data: bytes, query: Query) -> Prepared | Refusal:
+    async def __call__(self, data: bytes | np.ndarray, query: Query) -> Prepared | Refusal:
         try:
-            return await self._codec.run(self._stage, data, query)
+            return await self._codec.run("decode_wait", self._stage, data, query)
         except REFUSALS as refusal:
             return refusal
 
@@ -144,11 +167,11 @@ class Postprocess:
         self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
         self._codec = Codec(config.codec_threads)
 
-    async def __call__(self, predicted: Predicted | Refusal, query: Query, photo: bytes | None) -> Answer | Refusal:
+    async def __call__(self, predicted: Predicted | Refusal, query: Query, photo: bytes | np.ndarray | None) -> Answer | Refusal:
         if isinstance(predicted, REFUSALS):
             return predicted
         try:
-            return await self._codec.run(self._stage, predicted, query, photo)
+            return await self._codec.run("restore_wait", self._stage, predicted, query, photo)
         except REFUSALS as refusal:
             return refusal
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from deployments.problems import BodyTooLarge, BodyTooSlow, InvalidRequest, UnsupportedMediaType
 
+T = TypeVar("T")
 _FORM = "multipart/form-data"
 # The last is what curl says of `--data-binary` where nobody says otherwise.
 _UNDECLARED = ("", "application/octet-stream", "application/x-www-form-urlencoded")
@@ -29,12 +33,38 @@ async def read_images(request: Request, max_bytes: int, max_images: int, timeout
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != _FORM and media_type not in _UNDECLARED and not media_type.startswith("image/"):
         raise UnsupportedMediaType(f"a body of type {media_type[:80]!r} is not read; send image/*, application/octet-stream or {_FORM}")
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):  # unpacked, a small body could be of any size
+        raise UnsupportedMediaType(f"a body packed with Content-Encoding {coding[:80]!r} is not read; send the image file as it is")
+    body = await read_body(request, max_bytes, timeout_s)
+    return _images_of_form(request.headers["content-type"], body, max_images) if media_type == _FORM else [ImageFile(body)]
+
+
+async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body. Raises `BodyTooLarge`, `BodyTooSlow`."""
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _read_limited(request, max_bytes)
+            return await _read_limited(request, max_bytes)
     except TimeoutError as error:
         raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} s; send it faster, or a smaller image") from error
-    return _images_of_form(request.headers["content-type"], body, max_images) if media_type == _FORM else [ImageFile(body)]
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns; where the caller leaves before, `work` is cancelled. To be called once the body has been read."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read_limited(request: Request, max_bytes: int) -> bytes:
@@ -67,6 +97,7 @@ def _files_of_form(content_type: str, body: bytes, max_images: int) -> list[Imag
         raise FormParserError("its Content-Type names no boundary")
     files: list[ImageFile] = []
     header, disposition, content = bytearray(), bytearray(), bytearray()
+    ends: list[bool] = []
 
     def end_part() -> None:
         name = parse_options_header(bytes(disposition))[1].get(b"filename")
@@ -87,8 +118,10 @@ def _files_of_form(content_type: str, body: bytes, max_images: int) -> list[Imag
         "on_header_value": header_value,
         "on_part_data": lambda data, start, end: content.extend(data[start:end]),
         "on_part_end": end_part,
+        "on_end": lambda: ends.append(True),
     }
     parser = MultipartParser(boundary, callbacks)
     parser.write(body)
-    parser.finalize()
+    if not ends:
+        raise FormParserError("it stops before its last boundary")
     return files

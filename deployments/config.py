@@ -46,6 +46,10 @@ class AppConfig(BaseModel):
     max_tiles: int = Field(16, ge=1, description="The most tiles that an image is cut into where a request asks for tiling.")
     deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")
     body_timeout_s: float = Field(10, gt=0, description="How long a body may take to arrive.")
+    api_keys_file: str | None = Field(
+        None, description="Absolute path, on every node, of the lines that `python -m deployments.access` prints; unset, all may call."
+    )
+    cors_origins: tuple[str, ...] = Field((), description="Origins whose web pages may call from a browser; none unless given.")
 
     @model_validator(mode="after")
     def _engine_fits_device(self) -> Self:

@@ -72,4 +72,22 @@ def _encode_overlay(content: Content) -> bytes:
     return file.getvalue()
 
 
-_ENCODERS: dict[str, Callable[[Content], bytes]] = {"json": _encode_json, "png": _encode_mask, "overlay": _encode_overlay}
+def _encode_npy(content: Content) -> bytes:
+    file = io.BytesIO()
+    np.save(file, content.class_map, allow_pickle=False)
+    return file.getvalue()
+
+
+def _encode_confidence(content: Content) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(restore_confidence(content.prediction)).save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+_ENCODERS: dict[str, Callable[[Content], bytes]] = {
+    "json": _encode_json,
+    "png": _encode_mask,
+    "overlay": _encode_overlay,
+    "npy": _encode_npy,
+    "confidence": _encode_confidence,
+}

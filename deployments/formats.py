@@ -23,8 +23,10 @@ class Format:
 JSON = Format("json", "application/json", "Objects with class, score, box, area and COCO RLE, and each class's share of the pixels.")
 PNG = Format("png", "image/png", "Index PNG: a pixel's value is the class's index, the palette shows the classes' colours.")
 OVERLAY = Format("overlay", "image/png", "The photo with classes tinted, outlined and named.", needs_photo=True, negotiable=False)
+NPY = Format("npy", "application/x-npy", "NumPy's file of the class indices, (height, width) uint8.")
+CONFIDENCE = Format("confidence", "image/png", "Grey PNG: the winning class's probability times 255.", negotiable=False)
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
-FORMATS = (JSON, PNG, OVERLAY)  # in the order of preference where the caller has none
+FORMATS = (JSON, PNG, OVERLAY, NPY, CONFIDENCE)  # in the order of preference where the caller has none
 
 
 def choose_format(name: str | None, accept: str | None) -> Format:

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from deployments.config import AppConfig
 from deployments.model_source import ServedModel
+from deployments.problems import NotReady
 from deployments.query import Query
-from deployments.stages import Answer, Postprocessor, Preprocessor
+from deployments.stages import Answer, Postprocessor, Prepared, Preprocessor
 
-T = TypeVar("T")
+T = TypeVar("T", Prepared, Answer)
+_READY_WITHIN_S = 5
 
 
 class Graph(Protocol):
     """All stages, wherever they run."""
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
-        """Raises `models.image.InvalidImage`, `admission.DeadlinePassed`, or whatever else a stage raised."""
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
+        """The answer for an image file or its decoded pixels, (h, w, 3) uint8 RGB.
+
+        Raises `models.image.InvalidImage`, `admission.DeadlinePassed`, or whatever else a stage raised.
+        """
 
     async def check(self) -> None:
         """Returns when every stage answers; raises or hangs where one does not."""
+
+
+async def check_ready(graph: Graph) -> None:
+    """Returns when every stage answers. Raises `NotReady` where one does not within some seconds."""
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            await graph.check()
+    except Exception as error:
+        raise NotReady(f"a stage did not answer within {_READY_WITHIN_S} s ({type(error).__name__}); try again") from error
 
 
 class Codec:
@@ -31,13 +49,29 @@ class Codec:
     def __init__(self, num_threads: int) -> None:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="codec")
 
-    async def run(self, stage: Callable[..., T], *arguments: object) -> T:
-        """What `stage` returns for `arguments`, or raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, stage, *arguments)
+    async def run(self, wait: str, stage: Callable[..., T], *arguments: object) -> T:
+        """What `stage` returns for `arguments`, or raises.
+
+        Its `times_s` gets, under the name `wait`, how long the work waited for a thread and its result for the event loop.
+        """
+        submitted = time.perf_counter()
+        began, ended, result = await self._on_a_thread(_clocked, stage, *arguments)
+        wait_s = began - submitted + time.perf_counter() - ended
+        return replace(result, times_s=result.times_s | {wait: wait_s})
 
     async def check(self) -> None:
         """Returns when one of the threads is free."""
-        await self.run(lambda: None)
+        await self._on_a_thread(lambda: None)
+
+    def _on_a_thread(self, function: Callable[..., Any], *arguments: object) -> Awaitable[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _clocked(stage: Callable[..., T], *arguments: object) -> tuple[float, float, T]:
+    """When the stage began, when it ended and what it returned."""
+    began = time.perf_counter()
+    result = stage(*arguments)
+    return began, time.perf_counter(), result
 
 
 class FusedGraph:
@@ -52,11 +86,11 @@ class FusedGraph:
         self._preprocess = Preprocessor(self.spec, config.image_limits, config.max_tiles)
         self._postprocess = Postprocessor(self.spec, config.image_limits, served.version)
 
-    async def segment(self, data: bytes, query: Query) -> Answer:
-        prepared = await self._codec.run(self._preprocess, data, query)
+    async def segment(self, data: bytes | np.ndarray, query: Query) -> Answer:
+        prepared = await self._codec.run("decode_wait", self._preprocess, data, query)
         predicted = await self._model.predict(prepared, query)
         photo = data if query.format.needs_photo else None
-        return await self._codec.run(self._postprocess, predicted, query, photo)
+        return await self._codec.run("restore_wait", self._postprocess, predicted, query, photo)
 
     async def check(self) -> None:
         await asyncio.gather(self._codec.check(), self._model.check())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from deployments.formats import FORMATS, JSON
+from deployments.openapi_v2 import SCHEMAS as V2_SCHEMAS
+from deployments.openapi_v2 import v2_paths
 from deployments.problems import MEDIA_TYPE, PROBLEMS
 
 _PIXEL_BOX = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 4, "maxItems": 4}
@@ -64,10 +66,14 @@ SCHEMAS = {
     ),
 }
 
+_KEYS = {  # for /v1, where the operator asks for one
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _HEADERS = {
     "X-Model-Version": {"description": "The model version that made the answer.", "schema": {"type": "string"}},
     "X-Batch-Size": {"description": "How many requests shared the forward pass.", "schema": {"type": "integer"}},
-    "Server-Timing": {"description": "Where the time went, in milliseconds.", "schema": {"type": "string"}},
+    "Server-Timing": {"description": "Where the time went: each part and the total, in milliseconds.", "schema": {"type": "string"}},
 }
 
 
@@ -86,8 +92,10 @@ def describe(model_version: str) -> dict:
             "/v1/model": {"get": _get("model", "The served model, its classes, limits and formats", "Model")},
             "/healthz": {"get": _get("health", "Whether the process lives", "Status")},
             "/readyz": {"get": _get("readiness", "Whether the whole graph answers", "Status")},
+            **v2_paths(),
         },
-        "components": {"schemas": SCHEMAS},
+        "components": {"schemas": SCHEMAS | V2_SCHEMAS, "securitySchemes": _KEYS},
+        "security": [{}, *({name: []} for name in _KEYS)],
     }
 
 

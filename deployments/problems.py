@@ -8,22 +8,28 @@ import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.access_log import note, request_id_of
 from deployments.admission import DeadlinePassed, Overloaded, Refused
 from models.image import ImageTooLarge, InvalidImage
 
 MEDIA_TYPE = "application/problem+json"
+_TYPE = "urn:maskworks:problem:"
 logger = logging.getLogger("ray.serve")
 
 
 class InvalidRequest(ValueError):
     """A request that says something that the interface does not know."""
+
+
+class UnknownModel(InvalidRequest):
+    """A model, or a version of it, that is not the served one."""
 
 
 class BodyTooLarge(InvalidRequest):
@@ -32,6 +38,18 @@ class BodyTooLarge(InvalidRequest):
 
 class BodyTooSlow(InvalidRequest):
     """A body that did not arrive in time."""
+
+
+class HeadersTooLarge(InvalidRequest):
+    """More headers than any caller has a use for."""
+
+
+class Unauthorized(InvalidRequest):
+    """No key, or one that is not known."""
+
+
+class TooManyRequests(Refused):
+    """A key over its rate."""
 
 
 class UnsupportedMediaType(InvalidRequest):
@@ -64,8 +82,12 @@ INTERNAL = Problem(500, "internal", "Internal error", "The server failed. Its lo
 PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (ImageTooLarge, Problem(413, "image-too-large", "Image too large")),
     (InvalidImage, Problem(400, "invalid-image", "Invalid image")),
+    (UnknownModel, Problem(404, "unknown-model", "Unknown model")),
     (BodyTooLarge, Problem(413, "body-too-large", "Body too large")),
     (BodyTooSlow, Problem(408, "body-too-slow", "Body too slow")),
+    (HeadersTooLarge, Problem(431, "headers-too-large", "Headers too large")),
+    (Unauthorized, Problem(401, "unauthorized", "Unauthorized")),
+    (TooManyRequests, Problem(429, "too-many-requests", "Too many requests")),
     (UnsupportedMediaType, Problem(415, "unsupported-media-type", "Unsupported media type")),
     (NotAcceptable, Problem(406, "not-acceptable", "Not acceptable")),
     (InvalidRequest, Problem(400, "invalid-request", "Invalid request")),
@@ -74,8 +96,9 @@ PROBLEMS: tuple[tuple[type[BaseException], Problem], ...] = (
     (Overloaded, Problem(503, "overloaded", "Overloaded")),
     (DeadlinePassed, Problem(503, "deadline-passed", "Deadline passed")),
     (BackPressureError, Problem(503, "overloaded", "Overloaded", _BUSY)),
-    (DeploymentUnavailableError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (RayServeException, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (RayActorError, Problem(503, "unavailable", "Unavailable", _BUSY)),
+    (ObjectLostError, Problem(503, "unavailable", "Unavailable", _BUSY)),
     (MemoryError, Problem(503, "out-of-memory", "Out of memory", _BUSY)),
 )
 
@@ -92,8 +115,13 @@ def problem_of(error: BaseException) -> tuple[Problem, str]:
 def problem_response(request: Request, error: BaseException) -> Response:
     """The answer to a request that ended in `error`."""
     document = problem_document(error, request_id_of(request))
-    headers = {"Retry-After": str(_retry_after_s(error))} if document["status"] in (429, 503) else {}
-    return _response(document, headers)
+    return _response(request, document, _headers(document["status"], error))
+
+
+def _headers(status: int, error: BaseException) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": 'Bearer realm="maskworks"'}
+    return {"Retry-After": str(_retry_after_s(error))} if status in (429, 503) else {}
 
 
 async def http_exception_response(request: Request, error: HTTPException) -> Response:
@@ -102,7 +130,7 @@ async def http_exception_response(request: Request, error: HTTPException) -> Res
     name = phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:200]}: {phrase.lower()}; GET /openapi.json lists what there is."
     document = _document(Problem(error.status_code, name, phrase), detail, request_id_of(request))
-    return _response(document, dict(error.headers or {}))
+    return _response(request, document, dict(error.headers or {}))
 
 
 class AnswerProblems:
@@ -129,7 +157,7 @@ def problem_document(error: BaseException, request_id: str | None) -> dict:
 
 def _document(problem: Problem, detail: str, request_id: str | None) -> dict:
     return {
-        "type": f"urn:maskworks:problem:{problem.name}",
+        "type": _TYPE + problem.name,
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
@@ -137,7 +165,16 @@ def _document(problem: Problem, detail: str, request_id: str | None) -> dict:
     }
 
 
-def _response(document: dict, headers: dict[str, str]) -> Response:
+def name_of(document: dict) -> str:
+    """The problem's name, which is one of a fixed few."""
+    return document["type"].removeprefix(_TYPE)
+
+
+def _response(request: Request, document: dict, headers: dict[str, str]) -> Response:
+    note(request, problem=name_of(document))
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    if path.startswith("/v2"):  # the Open Inference Protocol has its own form of errors
+        return Response(json.dumps({"error": document["detail"]}), document["status"], headers, "application/json")
     return Response(json.dumps(document), document["status"], headers, MEDIA_TYPE)
 
 
@@ -145,9 +182,3 @@ def _retry_after_s(error: BaseException) -> int:
     """Whole seconds; what only the stage knows, it says."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return max(1, math.ceil(cause.retry_after_s)) if isinstance(cause, Refused) else 1
-
-
-def request_id_of(request: Request) -> str | None:
-    """Serve gives every request one, or keeps the caller's, and repeats it in the answer's X-Request-Id."""
-    value = request.headers.get("x-request-id")
-    return value and value[:200]

@@ -8,17 +8,22 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from deployments.body import ImageFile
-from deployments.problems import problem_document
+from deployments.problems import name_of, problem_document
 from deployments.stages import Answer
 
 MEDIA_TYPE = "application/x-ndjson"
 
 
 async def answer_lines(
-    files: Sequence[ImageFile], segment: Callable[[bytes], Awaitable[Answer]], *, num_at_once: int, request_id: str | None
+    files: Sequence[ImageFile],
+    segment: Callable[[bytes], Awaitable[Answer]],
+    *,
+    num_at_once: int,
+    request_id: str | None,
+    refused: Callable[[str, int], None],
 ) -> AsyncIterator[bytes]:
     """A line for each file in the order in which they are done: `index` and `name` of the file, `status`, and then `answer`
-    (a JSON document), `body` with `media_type` (any other format, in base64) or `problem`.
+    (a JSON document), `body` with `media_type` (any other format, in base64) or `problem`, whose name and status `refused` gets too.
     """
     room = asyncio.Semaphore(num_at_once)
 
@@ -28,6 +33,7 @@ async def answer_lines(
                 return _line(index, file, 200, _content(await segment(file.data)))
             except Exception as error:
                 problem = problem_document(error, request_id)
+                refused(name_of(problem), problem["status"])
                 return _line(index, file, problem["status"], f'"problem":{json.dumps(problem)}'.encode())
 
     tasks = [asyncio.create_task(line(index, file)) for index, file in enumerate(files)]

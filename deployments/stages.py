@@ -12,11 +12,12 @@ import time
 from dataclasses import dataclass
 
 import cv2
+import numpy as np
 
 from deployments.encoders import Content, encode
 from deployments.query import Query
 from models.fit import InputImage, fit_image, preprocess
-from models.image import ImageLimits, decode_image
+from models.image import ImageLimits, as_image
 from models.prediction import Prediction
 from models.restore import restore_class_map
 from models.spec import SegmenterSpec
@@ -40,26 +41,28 @@ class Predicted:
 class Answer:
     body: bytes
     media_type: str
+    size: tuple[int, int]
+    """The photo's (height, width) as a person sees it."""
     batch_size: int
     times_s: dict[str, float]
 
 
 class Preprocessor:
-    """Bytes in, the model's input out; what it refuses never reaches a batch. Safe for threads."""
+    """A file's bytes or decoded pixels in, the model's input out; what it refuses never reaches a batch. Safe for threads."""
 
     def __init__(self, spec: SegmenterSpec, limits: ImageLimits, max_tiles: int = 16) -> None:
         self.spec, self.limits, self.max_tiles = spec, limits, max_tiles
         cv2.setNumThreads(1)  # requests run side by side; threads within one would only fight
 
-    def __call__(self, data: bytes, query: Query) -> Prepared:
+    def __call__(self, data: bytes | np.ndarray, query: Query) -> Prepared:
         """Raises `models.image.InvalidImage` and its `ImageTooLarge`, `DeadlinePassed`."""
         query.check_deadline()
         start = time.perf_counter()
         image = self._tile(data) if query.tiled else preprocess(data, self.spec.input_size, self.spec.fit_rule, self.limits)
         return Prepared(image, {"decode": time.perf_counter() - start})
 
-    def _tile(self, data: bytes) -> InputImage | TiledImage:
-        image = decode_image(data, self.limits)
+    def _tile(self, data: bytes | np.ndarray) -> InputImage | TiledImage:
+        image = as_image(data, self.limits)
         plan = plan_tiles(image.shape[:2], self.spec.input_size, self.max_tiles)
         if len(plan.corners) == 1:
             return fit_image(image, self.spec.input_size, self.spec.fit_rule)
@@ -73,13 +76,13 @@ class Postprocessor:
         self.spec, self.limits, self.model_version = spec, limits, model_version
         cv2.setNumThreads(1)
 
-    def __call__(self, predicted: Predicted, query: Query, photo: bytes | None) -> Answer:
+    def __call__(self, predicted: Predicted, query: Query, photo: bytes | np.ndarray | None) -> Answer:
         """`photo` is the request's image for the formats that draw on it (`Format.needs_photo`), else None. Raises `DeadlinePassed`."""
         query.check_deadline()
         start = time.perf_counter()
         class_map = restore_class_map(predicted.prediction)
         restored = time.perf_counter()
-        pixels = None if photo is None else decode_image(photo, self.limits)
+        pixels = None if photo is None else as_image(photo, self.limits)
         body = encode(query, Content(class_map, predicted.prediction, self.spec.label_set, self.model_version, pixels))
         times_s = predicted.times_s | {"restore": restored - start, "encode": time.perf_counter() - restored}
-        return Answer(body, query.format.media_type, predicted.batch_size, times_s)
+        return Answer(body, query.format.media_type, class_map.shape, predicted.batch_size, times_s)

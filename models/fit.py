@@ -8,7 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from models.image import DEFAULT_LIMITS, ImageLimits, decode_image
+from models.image import DEFAULT_LIMITS, ImageLimits, as_image
 from models.label_set import IGNORE_INDEX
 
 FitRule = Literal["letterbox", "stretch"]
@@ -73,9 +73,9 @@ def fit_mask(mask: np.ndarray, input_size: tuple[int, int], rule: FitRule) -> np
     return fitted
 
 
-def preprocess(data: bytes, input_size: tuple[int, int], rule: FitRule, limits: ImageLimits = DEFAULT_LIMITS) -> InputImage:
-    """An image file's bytes as the model takes them: the one way in for training, evaluation and serving.
+def preprocess(data: bytes | np.ndarray, input_size: tuple[int, int], rule: FitRule, limits: ImageLimits = DEFAULT_LIMITS) -> InputImage:
+    """An image, a file's bytes or decoded (h, w, 3) uint8 RGB, as the model takes it: the one way in for training and serving.
 
     Raises `models.image.InvalidImage` and its `ImageTooLarge`.
     """
-    return fit_image(decode_image(data, limits), input_size, rule)
+    return fit_image(as_image(data, limits), input_size, rule)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
 
 # JPEG covers MPO, what many phones write as .jpg: the first of its two pictures is decoded.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -41,29 +43,76 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarra
     """
     image = _open(data, limits)
     try:
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        pixels = _decode_flawless_jpeg(image, data)
+        if pixels is None:
+            image.load()
+            pixels = np.asarray(_to_rgb(image))
+        return _turn(pixels, _orientation(image))
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds for bad files, each of them the file's fault
         raise InvalidImage(f"the {image.format} image is damaged: {_reason(error)}; send a complete file") from error
 
 
+def as_image(data: bytes | np.ndarray, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
+    """What `decode_image` makes of a file; a picture that is decoded already, (h, w, 3) uint8 RGB, as it is.
+
+    Raises what `decode_image` raises.
+    """
+    if not isinstance(data, np.ndarray):
+        return decode_image(data, limits)
+    _check_size(data.shape[1], data.shape[0], limits)
+    return data
+
+
+def num_pixels(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> int:
+    """Width times height, read from the header only. Raises `InvalidImage` and its `ImageTooLarge`."""
+    image = _open(data, limits)
+    return image.width * image.height
+
+
 def stored_and_upright_size(data: bytes) -> tuple[tuple[int, int], tuple[int, int]]:
     """The (height, width) in the file and, by its EXIF orientation, on the screen; reads the header only."""
     image = _open(data, NO_LIMITS)
     stored = (image.height, image.width)
-    turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+    turned = _orientation(image) in _QUARTER_TURNS
     return stored, stored[::-1] if turned else stored
 
 
 def orient(array: np.ndarray, data: bytes) -> np.ndarray:
     """`array` (h, w) uint8, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
-    orientation = _open(data, NO_LIMITS).getexif().get(_ORIENTATION, 1)
-    turns = {
-        2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: np.transpose,
-        6: lambda a: np.rot90(a, 3), 7: lambda a: np.rot90(a.T, 2), 8: np.rot90,
-    }  # fmt: skip
-    return np.ascontiguousarray(turns.get(orientation, np.asarray)(array))
+    return _turn(array, _orientation(_open(data, NO_LIMITS)))
+
+
+def _turn(array: np.ndarray, orientation: int) -> np.ndarray:
+    """`array` (h, w) or (h, w, 3) as EXIF's `orientation` 1 to 8 says; any other number changes nothing."""
+    match orientation:
+        case 2:
+            return cv2.flip(array, 1)
+        case 3:
+            return cv2.rotate(array, cv2.ROTATE_180)
+        case 4:
+            return cv2.flip(array, 0)
+        case 5:
+            return cv2.transpose(array)
+        case 6:
+            return cv2.rotate(array, cv2.ROTATE_90_CLOCKWISE)
+        case 7:
+            return cv2.rotate(cv2.transpose(array), cv2.ROTATE_180)
+        case 8:
+            return cv2.rotate(array, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return array
+
+
+def _decode_flawless_jpeg(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """What Pillow would decode, (h, w, 3) uint8, faster: libjpeg-turbo writes into the array. None where Pillow shall decide."""
+    if image.format not in ("JPEG", "MPO") or image.mode != "RGB":
+        return None
+    try:
+        size = simplejpeg.decode_jpeg_header(data)[:2]
+        return simplejpeg.decode_jpeg(data) if size == (image.height, image.width) else None  # the size that the limits allowed
+    except ValueError:  # damaged, if only a little, or of a rare kind
+        return None
 
 
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -76,12 +125,26 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(f"the image has more than the {limits.max_pixels} pixels of the limit; send a smaller one") from error
-    except Exception as error:
+    except UnidentifiedImageError as error:
         raise InvalidImage(f"the {len(data)} bytes are no image in a known format; send one of {', '.join(FORMATS)}") from error
-    if image.width * image.height > limits.max_pixels:
-        size = f"{image.width} x {image.height}"
-        raise ImageTooLarge(f"the image is {size} pixels, the limit is {limits.max_pixels} in all; send a smaller one")
+    except Exception as error:
+        raise InvalidImage(f"the image's header cannot be read: {_reason(error)}; send a complete file without extras") from error
+    _check_size(image.width, image.height, limits)
     return image
+
+
+def _check_size(width: int, height: int, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(f"the image is {width} x {height} pixels, the limit is {limits.max_pixels} in all; send a smaller one")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, which is upright, where none can be read: broken notes do not spoil a picture."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # as for pixels, Pillow raises a dozen kinds
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -90,7 +153,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _reason(error: Exception) -> str:

@@ -1,11 +1,13 @@
 """From the model's cells back to the photo's own pixels: the argmax of upsampled probabilities.
 
-Where the four cells around a pixel agree on a class, bilinear interpolation cannot change it (float16 probabilities differ by
-far more than float32 rounds), so only pixels between cells that disagree are computed.
+Where the four cells around a pixel agree on a class, bilinear interpolation cannot change it, and a class that is below another
+in all four cannot win (float16 probabilities differ by far more than float32 rounds). So only the pixels between cells that
+disagree are computed, and there only the classes that may win.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -13,23 +15,30 @@ import numpy as np
 
 from models.prediction import Prediction
 
-_CHUNK = 2**16  # disputed pixels at a time, which bounds memory whatever the photo's size
+# How much is computed at a time, which bounds memory whatever the photo's size, and what stays in the processor's cache.
+_CELLS = 2**13
+_PIXELS = 2**15
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """For each output pixel the two cells it lies between and the second one's weight, half-pixel centres."""
+    """For each output pixel the first of the two cells that it lies between and the second one's weight, half-pixel centres.
+
+    Cell i is the first one of `count[i]` pixels from `start[i]` on.
+    """
 
     first: np.ndarray
-    second: np.ndarray
     weight: np.ndarray
+    start: np.ndarray
+    count: np.ndarray
 
     @classmethod
     def between(cls, num_cells: int, num_pixels: int) -> _Axis:
         position = (np.arange(num_pixels) + 0.5) * (num_cells / num_pixels) - 0.5
         position = np.clip(position, 0, num_cells - 1)
-        first = np.floor(position).astype(np.int32)
-        return cls(first, np.minimum(first + 1, num_cells - 1), (position - first).astype(np.float32))
+        first = np.floor(position).astype(np.intp)
+        count = np.bincount(first, minlength=num_cells)
+        return cls(first, (position - first).astype(np.float32), np.cumsum(count) - count, count)
 
 
 def restore_class_map(prediction: Prediction) -> np.ndarray:
@@ -37,14 +46,19 @@ def restore_class_map(prediction: Prediction) -> np.ndarray:
     cells = prediction.class_map
     rows = _Axis.between(cells.shape[0], prediction.original_size[0])
     columns = _Axis.between(cells.shape[1], prediction.original_size[1])
-    restored = cells[rows.first][:, columns.first]
-    disputed = _disagreement(cells)[rows.first][:, columns.first]
-    ys, xs = np.nonzero(disputed)
-    place = np.zeros(cells.size, np.int32)  # of a cell in the list of border cells
-    place[prediction.border_cells] = np.arange(len(prediction.border_cells), dtype=np.int32)
-    for start in range(0, len(ys), _CHUNK):
-        y, x = ys[start : start + _CHUNK], xs[start : start + _CHUNK]
-        restored[y, x] = _interpolate(prediction, place, rows, columns, y, x).argmax(1)
+    restored = cells.take(columns.first, 1).take(rows.first, 0)
+    place = np.zeros(cells.size, np.intp)  # of a cell in the list of border cells
+    place[prediction.border_cells] = np.arange(len(prediction.border_cells))
+    probabilities = np.ascontiguousarray(prediction.border_probabilities.T)
+    step = max(1, _PIXELS // int(rows.count.max() * columns.count.max()))
+    for start in range(0, len(prediction.border_cells), _CELLS):
+        y, x, around = _disputed(cells, rows, columns, prediction.border_cells[start : start + _CELLS])
+        corners = place[around]
+        for group, classes in _contenders(probabilities, corners):
+            for part in (slice(first, first + step) for first in range(0, len(group), step)):
+                chosen = group[part]
+                values = probabilities.reshape(-1).take(classes[:, part] * probabilities.shape[1] + corners[:, None, chosen])
+                _decide(restored, rows, columns, y[chosen], x[chosen], values.astype(np.float32), classes[:, part])
     return restored
 
 
@@ -54,23 +68,52 @@ def restore_confidence(prediction: Prediction) -> np.ndarray:
     return cv2.resize(prediction.confidence, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
-def _disagreement(cells: np.ndarray) -> np.ndarray:
-    """True where a cell, its right, its lower and its lower right neighbour are not of one class."""
-    padded = np.pad(cells, ((0, 1), (0, 1)), mode="edge")
-    right, lower, diagonal = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    return (cells != right) | (cells != lower) | (cells != diagonal)
+def _disputed(cells: np.ndarray, rows: _Axis, columns: _Axis, border: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those of the flat indices `border` that begin some pixels' four cells, not all of one class: y (G,), x (G,), the four (4, G)."""
+    height, width = cells.shape
+    y, x = np.divmod(border.astype(np.intp), width)
+    below, right = width * (y < height - 1), (x < width - 1).astype(np.intp)
+    around = y * width + x + np.stack([np.zeros_like(right), right, below, below + right])
+    classes = cells.reshape(-1)[around]
+    found = np.flatnonzero((classes[1:] != classes[0]).any(0) & (rows.count[y] > 0) & (columns.count[x] > 0))
+    return y[found], x[found], around[:, found]
 
 
-def _interpolate(prediction: Prediction, place: np.ndarray, rows: _Axis, columns: _Axis, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Bilinear probabilities (N, K) float32 at the pixels (y, x), all of them between border cells."""
-    width = prediction.class_map.shape[1]
+def _contenders(probabilities: np.ndarray, corners: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Which classes may win between four cells, `corners` (4, G), grouped by their number N: places in G (g,), classes (N, g).
 
-    def probabilities(row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        return prediction.border_probabilities[place[row * width + column]].astype(np.float32)
+    A class may win whose highest of the four `probabilities` (K, M) is not below another's lowest.
+    """
+    around = probabilities.view(np.uint16).take(corners, 1)  # floats that are not negative order as their bits do, and faster
+    may_win = around.max(1) >= around.min(1).max(0)
+    number = np.count_nonzero(may_win, 0)
+    for each in np.flatnonzero(np.bincount(number)):
+        group = np.flatnonzero(number == each)
+        yield group, np.nonzero(may_win[:, group].T)[1].reshape(-1, each).T
 
-    top, bottom = rows.first[y], rows.second[y]
-    left, right = columns.first[x], columns.second[x]
-    down, across = rows.weight[y][:, None], columns.weight[x][:, None]
-    upper = probabilities(top, left) * (1 - across) + probabilities(top, right) * across
-    lower = probabilities(bottom, left) * (1 - across) + probabilities(bottom, right) * across
-    return upper * (1 - down) + lower * down
+
+def _decide(
+    restored: np.ndarray, rows: _Axis, columns: _Axis, y: np.ndarray, x: np.ndarray, values: np.ndarray, classes: np.ndarray
+) -> None:
+    """Writes the argmax into the pixels (h, w) of the cells (y, x), both (G,).
+
+    Shapes: values (4, N, G) float32, the probabilities at the corners; classes (N, G), whose, ascending.
+    """
+    count = columns.count[x]
+    cell = np.repeat(np.arange(len(x)), count)  # of each column of pixels
+    column = np.arange(len(cell)) + (columns.start[x] - np.cumsum(count) + count)[cell]
+    top_left, top_right, bottom_left, bottom_right = values.take(cell, 2)
+    across = columns.weight[column]
+    upper = top_left * (1 - across) + top_right * across
+    lower = bottom_left * (1 - across) + bottom_right * across
+    row = rows.start[y] + np.minimum(np.arange(rows.count[y].max())[:, None], rows.count[y] - 1)  # short cells repeat their last
+    down = rows.weight[row].take(cell, 1)
+    up = 1 - down
+    classes = classes.astype(np.uint8).take(cell, 1)
+    best = upper[0] * up + lower[0] * down
+    winner = np.repeat(classes[:1], len(row), 0)
+    for index in range(1, len(classes)):
+        value = upper[index] * up + lower[index] * down
+        np.copyto(winner, classes[index], where=value > best)  # where equal, the lowest index stays
+        np.maximum(best, value, out=best)
+    restored.reshape(-1)[(row * restored.shape[1]).take(cell, 1) + column] = winner

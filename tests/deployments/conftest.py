@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from deployments.admission import Admission
@@ -57,3 +62,23 @@ def api(graph: FusedGraph, config: AppConfig) -> Api:
 def client(api: Api) -> Iterator[TestClient]:
     with TestClient(create_app(api)) as client:
         yield client
+
+
+@contextmanager
+def serving(app: Starlette) -> Iterator[str]:
+    """The address at which `app` answers over real HTTP."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def address(api: Api) -> Iterator[str]:
+    with serving(create_app(api)) as address:
+        yield address

@@ -31,7 +31,7 @@ class StuckGraph:
         except asyncio.CancelledError:
             self.num_cancelled += 1
             raise
-        return Answer(b"{}", "application/json", 1, {})
+        return Answer(b"{}", "application/json", (1, 1), 1, {})
 
 
 def stuck(api: Api) -> tuple[Api, StuckGraph]:
@@ -77,7 +77,14 @@ def test_who_leaves_takes_the_work_along(api):
         assert message["type"] != "http.response.start" or message["status"] != 200
 
     async def main() -> None:
-        scope = {"type": "http", "method": "POST", "path": "/v1/segment", "raw_path": b"/v1/segment", "query_string": b"", "headers": []}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/segment",
+            "raw_path": b"/v1/segment",
+            "query_string": b"",
+            "headers": [(b"host", b"test")],
+        }
         await create_app(lonely)(scope, receive, send)
 
     asyncio.run(main())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import numpy as np
 import pytest
 import ray
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 from ray import serve
 
 from deployments.app import build_app
@@ -22,6 +27,9 @@ from tests.deployments.test_api import problem_of
 pytestmark = pytest.mark.ray
 
 PLACEMENTS = ("fused", "split")
+SERVE_YAML = Path(__file__).parents[2] / "deployments" / "serve.yaml"
+WITHIN_S = 60
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +44,14 @@ def address(bundle_folder: Path) -> Iterator[str]:
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=100 * 2**20,
+        _system_config={"metrics_report_interval_ms": 1000},
         runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}},
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     configs = [AppConfig(model_uri=str(bundle_folder), placement=placement, max_body_bytes=10_000_000) for placement in PLACEMENTS]
-    serve.run_many([serve.RunTarget(build_app(each), name=each.placement, route_prefix=f"/{each.placement}") for each in configs])
+    logging = yaml.safe_load(SERVE_YAML.read_text())["logging_config"]
+    targets = [serve.RunTarget(build_app(each), each.placement, f"/{each.placement}", logging) for each in configs]
+    serve.run_many(targets)
     yield f"http://127.0.0.1:{port}"
     serve.shutdown()
     ray.shutdown()
@@ -111,3 +122,60 @@ def test_every_answer_has_one_request_id(client, photo):
     assert ours.headers.get_list("x-request-id") == ["abc"]
     refusal = client.post("/v1/segment", content=b"")
     assert refusal.headers.get_list("x-request-id") == [refusal.json()["request_id"]]
+
+
+def wait_for(look: Callable[[], T | None]) -> T:
+    """The first thing that `look` finds."""
+    end = time.monotonic() + WITHIN_S
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{look.__name__} found nothing within {WITHIN_S} s")
+
+
+def exported(application: str) -> dict[tuple[str, str], float]:
+    """What Ray's endpoint on this node says of an application: of each (sample, its own label's value) the sum over replicas."""
+    page = httpx.get(f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics", timeout=10).text
+    sums: dict[tuple[str, str], float] = {}
+    for sample in (each for family in text_string_to_metric_families(page) for each in family.samples):
+        if sample.name.startswith("ray_maskworks_") and sample.labels["application"] == application and "le" not in sample.labels:
+            label = next((sample.labels[key] for key in ("stage", "format", "reason", "lane") if key in sample.labels), "")
+            sums[sample.name, label] = sums.get((sample.name, label), 0) + sample.value
+    return sums
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_good_and_bad_requests_are_counted_where_prometheus_looks(address, photo, placement):
+    before = wait_for(lambda: exported(placement) if httpx.get(f"{address}/{placement}/nope").status_code == 404 else None)
+    good = [httpx.post(f"{address}/{placement}/v1/segment?format=png", content=photo, timeout=60) for _ in range(3)]
+    assert httpx.post(f"{address}/{placement}/v1/segment", content=b"x").status_code == 400
+    assert [each.status_code for each in good] == [200] * 3
+
+    def counted() -> dict[tuple[str, str], float] | None:
+        now = exported(placement)
+        grown = {key: now[key] - before.get(key, 0) for key in now}
+        enough = grown.get(("ray_maskworks_answers_total", "png"), 0) >= 3
+        return now if enough and ("ray_maskworks_refusals_total", "invalid-image") in now else None
+
+    counts = wait_for(counted)
+    parts = [part.partition(";")[0] for part in good[0].headers["server-timing"].split(", ")]
+    assert ("hops" in parts) == (placement == "split")
+    assert all(counts["ray_maskworks_stage_seconds_count", part] >= 3 for part in parts)
+    assert counts["ray_maskworks_pixels_total", ""] >= 3 * 90 * 120
+    assert counts["ray_maskworks_batch_size_sum", ""] >= counts["ray_maskworks_batch_size_count", ""] >= 3
+    assert counts["ray_maskworks_refusals_total", "not-found"] >= 1
+    assert counts["ray_maskworks_queue_length", "interactive"] == 0
+
+
+def test_each_request_is_one_line_of_json_in_the_log(client, photo):
+    request_id = f"log-{time.time_ns()}"
+    client.post("/v1/segment?format=png", content=photo, headers={"X-Request-Id": request_id})
+    folder = Path(ray._private.worker._global_node.get_logs_dir_path()) / "serve"
+
+    def lines() -> list[str]:
+        return [line for path in folder.glob("*.log") for line in path.read_text().splitlines() if request_id in line]
+
+    (line,) = map(json.loads, wait_for(lines))
+    assert (line["request_id"], line["status"], line["format"], line["size"]) == (request_id, 200, "png", [90, 120])
+    assert line["times_ms"]["total"] <= line["total_ms"] and line["replica"]

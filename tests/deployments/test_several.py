@@ -34,23 +34,30 @@ def test_pictures_come_in_base64(client, photo):
         assert line["media_type"] == "image/png" and base64.b64decode(line["body"]) == alone.content
 
 
-def test_a_line_is_written_as_soon_as_its_image_is_done(api):
+def test_a_line_is_written_as_soon_as_its_image_is_done_and_a_refused_one_is_told():
     from deployments.body import ImageFile
     from deployments.several import answer_lines
     from deployments.stages import Answer
+    from models.image import InvalidImage
 
     released = asyncio.Event()
 
     async def segment(data: bytes) -> Answer:
         if data == b"slow":
             await released.wait()
-        return Answer(b"{}", "application/json", 1, {})
+        if data == b"bad":
+            raise InvalidImage("bad")
+        return Answer(b"{}", "application/json", (1, 1), 1, {})
+
+    refusals = []
 
     async def main() -> list[int]:
         order = []
-        async for line in answer_lines([ImageFile(b"slow"), ImageFile(b"fast")], segment, num_at_once=2, request_id=None):
+        images = [ImageFile(b"slow"), ImageFile(b"bad")]
+        async for line in answer_lines(images, segment, num_at_once=2, request_id=None, refused=lambda *what: refusals.append(what)):
             order.append(json.loads(line)["index"])
             released.set()
         return order
 
     assert asyncio.run(main()) == [1, 0]
+    assert refusals == [("invalid-image", 400)]

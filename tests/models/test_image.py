@@ -4,9 +4,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from models.image import ImageLimits, ImageTooLarge, InvalidImage, decode_image, orient, stored_and_upright_size
+from models.image import ImageLimits, ImageTooLarge, InvalidImage, as_image, decode_image, num_pixels, orient, stored_and_upright_size
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:
@@ -38,12 +38,61 @@ QUADRANTS = np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((8, 16), 
     ],
 )
 def test_every_exif_orientation_comes_out_upright(orientation, corners):
-    data = encoded(Image.fromarray(QUADRANTS), "PNG", exif=exif(orientation))
-    upright = decode_image(data)[..., 0]
-    h, w = upright.shape
-    assert upright[:: h - 1, :: w - 1].tolist() == corners
-    assert (orient(QUADRANTS, data) == upright).all()
-    assert stored_and_upright_size(data) == (QUADRANTS.shape, upright.shape)
+    for format in ("PNG", "JPEG"):  # these pixels survive JPEG
+        data = encoded(Image.fromarray(QUADRANTS).convert("RGB"), format, exif=exif(orientation), quality=100)
+        upright = decode_image(data)[..., 0]
+        h, w = upright.shape
+        assert upright[:: h - 1, :: w - 1].tolist() == corners
+        assert (orient(QUADRANTS, data) == upright).all()
+        assert stored_and_upright_size(data) == (QUADRANTS.shape, upright.shape)
+
+
+def by_pillow(data: bytes) -> np.ndarray:
+    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+
+
+SMOOTH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)).resize((61, 45))
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"exif": exif(6)}], ids=str)
+def test_a_jpeg_has_the_pixels_that_pillow_reads(subsampling, options):
+    for quality in (30, 75, 95):
+        data = encoded(SMOOTH, "JPEG", subsampling=subsampling, quality=quality, **options)
+        assert (decode_image(data) == by_pillow(data)).all()
+
+
+def test_a_grey_jpeg_an_rgb_jpeg_and_two_pictures_have_the_pixels_that_pillow_reads():
+    for data in (
+        encoded(SMOOTH.convert("L"), "JPEG"),
+        encoded(SMOOTH, "JPEG", keep_rgb=True),
+        encoded(SMOOTH, "MPO", save_all=True, append_images=[SMOOTH.rotate(180)]),
+    ):
+        assert (decode_image(data) == by_pillow(data)).all()
+
+
+def test_a_damaged_jpeg_is_read_or_refused_as_by_pillow():
+    random = np.random.default_rng(0)
+    whole = encoded(SMOOTH, "JPEG", restart_marker_blocks=2)
+    for _ in range(300):
+        data = bytearray(whole)
+        data[random.integers(2, len(data))] = random.integers(256)
+        try:
+            expected = by_pillow(bytes(data))
+        except Exception:
+            with pytest.raises(InvalidImage):
+                decode_image(bytes(data))
+        else:
+            assert (decode_image(bytes(data)) == expected).all()
+
+
+def test_real_photos_have_the_pixels_that_pillow_reads(real_data):
+    photos = [*real_data.glob("photos/*.jpg"), *sorted(real_data.glob("oxford_pets/images/*.jpg"))[:100]]
+    photos += sorted(real_data.glob("grocery24/images/train/*.jpg"))[:100]
+    assert len(photos) > 200
+    for photo in photos:
+        data = photo.read_bytes()
+        assert (decode_image(data) == by_pillow(data)).all(), photo
 
 
 @pytest.mark.parametrize(
@@ -108,3 +157,18 @@ def test_a_file_cut_at_any_tenth_is_invalid_and_nothing_else():
 def test_what_is_no_image_is_invalid(data):
     with pytest.raises(InvalidImage):
         decode_image(data)
+
+
+def test_a_decoded_picture_is_taken_as_it_is_within_the_limits():
+    pixels = np.zeros((10, 20, 3), np.uint8)
+    assert as_image(pixels, ImageLimits(max_pixels=200)) is pixels
+    with pytest.raises(ImageTooLarge, match="20 x 10"):
+        as_image(pixels, ImageLimits(max_pixels=199))
+    np.testing.assert_array_equal(as_image(encoded(Image.fromarray(pixels), "PNG")), pixels)
+
+
+def test_the_number_of_pixels_is_in_the_header():
+    data = encoded(Image.new("RGB", (10, 20)), "PNG")
+    assert num_pixels(data[:60]) == 200
+    with pytest.raises(ImageTooLarge):
+        num_pixels(data, ImageLimits(max_pixels=199))

@@ -1,5 +1,7 @@
 """The exact inverse of the fit, against the plain computation over all pixels."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -40,9 +42,43 @@ def test_equals_the_plain_computation_at_every_pixel(num_classes, size):
     assert (restore_class_map(predict(probabilities, size)) == plain(probabilities, size)).all()
 
 
-def test_equals_the_plain_computation_where_classes_tie_everywhere():
-    probabilities = np.random.default_rng(0).choice(np.array([0.25, 0.5], np.float16), size=(4, 16, 16))
-    assert (restore_class_map(predict(probabilities, (50, 70))) == plain(probabilities, (50, 70))).all()
+@pytest.mark.parametrize("num_classes", [2, 4, 255])
+@pytest.mark.parametrize("size", [(50, 70), (16, 16), (5, 9)])
+def test_equals_the_plain_computation_where_classes_tie_everywhere(num_classes, size):
+    probabilities = np.random.default_rng(0).choice(np.array([0.25, 0.5], np.float16), size=(num_classes, 16, 16))
+    assert (restore_class_map(predict(probabilities, size)) == plain(probabilities, size)).all()
+
+
+@pytest.mark.parametrize("cells", [(1, 1), (1, 2), (9, 1), (1, 30), (2, 2), (40, 3)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 17), (13, 1), (37, 29), (80, 6)])
+def test_equals_the_plain_computation_on_few_cells(cells, size):
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(255), size=cells).transpose(2, 0, 1).astype(np.float16)
+    assert (restore_class_map(predict(probabilities, size)) == plain(probabilities, size)).all()
+
+
+@pytest.mark.parametrize("size", [(97, 131), (20, 11)])
+def test_equals_the_plain_computation_among_the_smallest_differences_and_probabilities(size):
+    """Neighbouring float16 numbers, from zero and the subnormal ones to just below one."""
+    random = np.random.default_rng(0)
+    bits = random.choice(np.array([0, 1, 2, 0x03FF, 0x0400, 0x37FF, 0x3800, 0x3801, 0x3BFE, 0x3BFF], np.uint16), size=(6, 30, 20))
+    assert (restore_class_map(predict(bits.view(np.float16), size)) == plain(bits.view(np.float16), size)).all()
+
+
+def test_equals_the_plain_computation_on_regions_with_soft_borders():
+    y, x = np.mgrid[:60, :80]
+    scores = np.stack([np.hypot(y - 12 * k, x - 17 * k) / -3 for k in range(5)])
+    probabilities = (np.exp(scores) / np.exp(scores).sum(0)).astype(np.float16)
+    assert (restore_class_map(predict(probabilities, (427, 641))) == plain(probabilities, (427, 641))).all()
+
+
+def test_memory_beyond_the_mask_does_not_grow_with_the_photo():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), size=(48, 64)).transpose(2, 0, 1).astype(np.float16)
+    prediction = predict(probabilities, (1500, 2000))
+    tracemalloc.start()
+    mask = restore_class_map(prediction)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < mask.nbytes + 8e6
 
 
 def test_agrees_with_torch_but_for_rounding():

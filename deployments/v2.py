@@ -1,0 +1,177 @@
+"""The Open Inference Protocol, version 2, which the clients of KServe and Triton speak: the same graph behind other paths.
+
+Inputs, one of them: `image`, N encoded files; `pixels`, one decoded picture. Outputs: `mask` and, where asked for, `confidence`.
+The request's parameters `classes` and `tiling` and the headers mean what they mean on /v1/segment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from deployments.admission import Admission
+from deployments.body import read_body, unless_gone
+from deployments.config import AppConfig
+from deployments.formats import CONFIDENCE, NPY
+from deployments.graph import Graph, check_ready
+from deployments.problems import InvalidRequest, UnknownModel, UnsupportedMediaType
+from deployments.query import Query, read_query
+from deployments.tensors import HEADER_LENGTH, InferRequest, OutputTensor, image_files, read_infer_request, rgb_pixels, write_infer_response
+from models.image import ImageLimits, ImageTooLarge, InvalidImage, num_pixels
+from models.label_set import LabelSet
+
+_PLATFORM = "maskworks"
+_WISHES = ("classes", "tiling")
+_INPUTS = (
+    {"name": "image", "datatype": "BYTES", "shape": [-1], "parameters": {"content_type": "base64"}},  # how JSON holds it
+    {"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, 3]},
+)
+_OUTPUTS = tuple({"name": name, "datatype": "UINT8", "shape": [-1, -1, -1]} for name in ("mask", "confidence"))
+_READERS: dict[str, Callable[[bytes], np.ndarray]] = {
+    "mask": lambda body: np.load(io.BytesIO(body), allow_pickle=False),
+    "confidence": lambda body: np.asarray(Image.open(io.BytesIO(body), formats=["PNG"])),
+}
+_FORMATS = {"mask": NPY, "confidence": CONFIDENCE}
+_TRITON_TYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8"}
+
+
+def model_name_and_version(model_version: str) -> tuple[str, str]:
+    """`scenes/3` is version 3 of `scenes`, `bundle@0f3a` version 0f3a of `bundle`; of a run, its id is the name."""
+    name, _, version = model_version.rpartition("@") if "@" in model_version else model_version.partition("/")
+    return name, version
+
+
+@dataclass(frozen=True)
+class InferenceProtocol:
+    """The endpoints of the protocol. Errors leave as its own `{"error": ...}`, which `problems` sees to."""
+
+    graph: Graph
+    label_set: LabelSet
+    model_version: str
+    config: AppConfig
+    admission: Admission
+
+    def endpoints(self) -> tuple[tuple[str, Callable, str], ...]:
+        """Path, endpoint and method of each."""
+        models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+        return (
+            ("/v2", self.server, "GET"),
+            ("/v2/health/live", self.live, "GET"),
+            ("/v2/health/ready", self.ready, "GET"),
+            *((path, self.model, "GET") for path in models),
+            *((f"{path}/ready", self.model_ready, "GET") for path in models),
+            *((f"{path}/config", self.model_config, "GET") for path in models),
+            *((f"{path}/infer", self.infer, "POST") for path in models),
+        )
+
+    async def server(self, request: Request) -> Response:
+        return JSONResponse({"name": _PLATFORM, "version": "1", "extensions": ["binary_tensor_data", "model_configuration"]})
+
+    async def live(self, request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        await check_ready(self.graph)
+        return JSONResponse({"ready": True})
+
+    async def model(self, request: Request) -> Response:
+        name, version = self._served(request)
+        about = {"name": name, "versions": [version], "platform": _PLATFORM, "inputs": _INPUTS, "outputs": _OUTPUTS}
+        return JSONResponse(about | {"parameters": {"labels": ",".join(self.label_set.names)}})
+
+    async def model_ready(self, request: Request) -> Response:
+        name, _ = self._served(request)
+        await check_ready(self.graph)
+        return JSONResponse({"name": name, "ready": True})
+
+    async def model_config(self, request: Request) -> Response:
+        """Triton's form of the metadata; 0 as the batch size, since its first dimension is not batched over requests."""
+        name, _ = self._served(request)
+        inputs = [_configured(each) | {"optional": True} for each in _INPUTS]
+        outputs = [_configured(each) for each in _OUTPUTS]
+        return JSONResponse({"name": name, "platform": _PLATFORM, "max_batch_size": 0, "input": inputs, "output": outputs})
+
+    async def infer(self, request: Request) -> Response:
+        name, version = self._served(request)
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise UnsupportedMediaType("a compressed body is not read; send it without Content-Encoding")
+        body = await read_body(request, self.config.max_body_bytes, self.config.body_timeout_s)
+        asked = read_infer_request(body, request.headers.get(HEADER_LENGTH))
+        wanted = asked.outputs or {"mask": asked.parameters.get("binary_data_output") is True}
+        if unknown := wanted.keys() - _FORMATS.keys():
+            raise InvalidRequest(f"output {min(unknown)[:40]!r} is not known; there are {', '.join(_FORMATS)}")
+        wishes = {each: str(asked.parameters[each]) for each in _WISHES if each in asked.parameters}
+        query = read_query(wishes | {"format": NPY.name}, request.headers, self.label_set, self.config.deadline_s)
+        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
+        images = await asyncio.to_thread(_images, asked, self.config.max_images, self.config.image_limits)
+        outputs = []
+        for output, binary in wanted.items():
+            work = self._answers(images, replace(query, format=_FORMATS[output]), _READERS[output])
+            values = await unless_gone(request.receive, work)
+            outputs.append(OutputTensor(output, values, binary))
+        document = {"model_name": name, "model_version": version} | ({"id": asked.id} if asked.id else {})
+        content, headers = await asyncio.to_thread(write_infer_response, document, outputs)
+        return Response(content, headers=headers | {"X-Content-Type-Options": "nosniff"})
+
+    def _served(self, request: Request) -> tuple[str, str]:
+        """The served model's name and version, which must be the ones that the path names."""
+        name, version = model_name_and_version(self.model_version)
+        asked = request.path_params["name"], request.path_params.get("version", version)
+        if asked != (name, version):
+            said = f"model {asked[0][:80]!r}, version {asked[1][:80]!r}, is not served"
+            raise UnknownModel(f"{said}; ask for {name!r}, with version {version!r} or with none")
+        return name, version
+
+    async def _answers(self, images: list[bytes] | list[np.ndarray], query: Query, read: Callable[[bytes], np.ndarray]) -> np.ndarray:
+        """The arrays of all images, (N, h, w) uint8. The first failure ends them all."""
+        turns = asyncio.Semaphore(self.config.max_batch_size)  # one request fills a batch and leaves the queue to others
+
+        async def answer(image: bytes | np.ndarray) -> np.ndarray:
+            async with turns:
+                with self.admission.place(bulk=query.lane == "bulk"):
+                    answered = await self.graph.segment(image, query)
+                return await asyncio.to_thread(read, answered.body)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(answer(image)) for image in images]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        arrays = [task.result() for task in tasks]
+        if sizes := {each.shape for each in arrays} - {arrays[0].shape}:
+            raise InvalidRequest(
+                f"images of {arrays[0].shape} and {min(sizes)} pixels do not fit one tensor; send each size in its own request"
+            )
+        return np.stack(arrays)
+
+
+def _images(asked: InferRequest, max_images: int, limits: ImageLimits) -> list[bytes] | list[np.ndarray]:
+    """The images of a request, files among them not yet decoded. Raises `InvalidRequest`, `InvalidImage`."""
+    if len(asked.inputs) != 1 or asked.inputs[0].name not in ("image", "pixels"):
+        names = ", ".join(each.name[:40] for each in asked.inputs[:5]) or "none"
+        raise InvalidRequest(f"the inputs are {names}; send either image or pixels")
+    (tensor,) = asked.inputs
+    if tensor.name == "pixels":
+        return [rgb_pixels(tensor)]
+    images = image_files(tensor, max_images)
+    if (total := sum(_num_pixels(index, image, limits) for index, image in enumerate(images))) > limits.max_pixels:
+        raise ImageTooLarge(f"the images have {total} pixels together, the limit is {limits.max_pixels}; send fewer in one request")
+    return images
+
+
+def _num_pixels(index: int, image: bytes, limits: ImageLimits) -> int:
+    try:
+        return num_pixels(image, limits)
+    except InvalidImage as error:
+        raise type(error)(f"image {index}: {error}") from error
+
+
+def _configured(tensor: dict) -> dict:
+    return {"name": tensor["name"], "data_type": _TRITON_TYPES[tensor["datatype"]], "dims": tensor["shape"]}

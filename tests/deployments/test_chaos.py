@@ -1,0 +1,86 @@
+"""Replicas die under load, and no caller notices more than a wait."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.serve.exceptions import BackPressureError, RayServeException, ReplicaUnavailableError
+
+from benchmarks.chaos import Options, disturb
+from benchmarks.serving import server
+from deployments.app import SplitGraph, is_replica_lost
+from deployments.formats import PNG
+from deployments.query import Query
+
+
+@pytest.mark.ray
+def test_dead_model_replicas_cost_no_request(bundle_folder):
+    options = Options(seconds=11, every_s=4, kill="model", last=True, connections=3)
+    with server(bundle_folder, "split", num_model_replicas=2) as port:
+        tally, num_kills = asyncio.run(disturb(options, port))
+    assert num_kills == 2
+    assert tally.answered > 0 and tally.wrong == 0
+    assert not tally.lost and not tally.refused
+
+
+def between_stages(cause: Exception) -> RayServeException:
+    error = RayServeException("an upstream actor died")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (ActorDiedError(), True),
+        (ActorUnavailableError("away", None), True),
+        (ReplicaUnavailableError("replica"), True),
+        (between_stages(ActorDiedError()), True),
+        (between_stages(ValueError()), False),
+        (BackPressureError(num_queued_requests=1, max_queued_requests=1), False),
+        (ValueError(), False),
+    ],
+)
+def test_only_what_was_lost_with_a_replica_is_done_again(error, again):
+    assert is_replica_lost(error) == again
+
+
+class Stage:
+    """A stage behind a handle, which fails as often as it is told to, then answers."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self._failures, self.num_calls = list(failures), 0
+
+    def options(self, **options: object) -> Stage:
+        return self
+
+    async def remote(self, *arguments: object) -> str:
+        self.num_calls += 1
+        if self._failures:
+            raise self._failures.pop(0)
+        return "answer"
+
+
+@pytest.mark.parametrize(("failures", "num_calls"), [([], 1), ([ActorDiedError()], 2)])
+def test_a_lost_replica_is_tried_again_once(failures, num_calls):
+    last = Stage(*failures)
+    assert run_graph(last) == "answer"
+    assert last.num_calls == num_calls
+
+
+@pytest.mark.parametrize(("failures", "num_calls"), [([ActorDiedError(), ActorDiedError()], 2), ([ValueError()], 1)])
+def test_a_second_loss_and_other_errors_are_the_callers(failures, num_calls):
+    last = Stage(*failures)
+    with pytest.raises(type(failures[-1])):
+        run_graph(last)
+    assert last.num_calls == num_calls
+
+
+def run_graph(last: Stage) -> object:
+    class Early(Stage):
+        def remote(self, *arguments: object) -> None:
+            return None
+
+    return asyncio.run(SplitGraph(Early(), Early(), last).segment(b"photo", Query(PNG)))
