@@ -13,6 +13,7 @@ from benchmarks.serving import server
 from deployments.app import SplitGraph, is_replica_lost
 from deployments.formats import PNG
 from deployments.query import Query
+from deployments.stages import Answer
 
 
 @pytest.mark.ray
@@ -56,17 +57,17 @@ class Stage:
     def options(self, **options: object) -> Stage:
         return self
 
-    async def remote(self, *arguments: object) -> str:
+    async def remote(self, *arguments: object) -> Answer:
         self.num_calls += 1
         if self._failures:
             raise self._failures.pop(0)
-        return "answer"
+        return Answer(b"answer", "text/plain", (1, 1), 1, {})
 
 
 @pytest.mark.parametrize(("failures", "num_calls"), [([], 1), ([ActorDiedError()], 2)])
 def test_a_lost_replica_is_tried_again_once(failures, num_calls):
     last = Stage(*failures)
-    assert run_graph(last) == "answer"
+    assert run_graph(last).body == b"answer"
     assert last.num_calls == num_calls
 
 
@@ -78,7 +79,7 @@ def test_a_second_loss_and_other_errors_are_the_callers(failures, num_calls):
     assert last.num_calls == num_calls
 
 
-def run_graph(last: Stage) -> object:
+def run_graph(last: Stage) -> Answer:
     class Early(Stage):
         def remote(self, *arguments: object) -> None:
             return None
