@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SMOOTHING = 0.1  # of the newest interval; answers come in bursts of a batch
+_CAUTION = 3  # in mean errors: so few of those let in come late
 _BULK_SHARE = 0.5  # of the places, so that a flood of bulk work leaves room for people
 
 
@@ -44,11 +45,16 @@ class Admission:
         self._num_places, self._clock = num_places, clock
         self._num_interactive = self._num_bulk = 0
         self._interval_s: float | None = None  # between two answers while there is work
+        self._error_s = 0.0  # by how much answers came later than foretold: batches and other lanes make them uneven
         self._last_answer = 0.0
 
     @property
     def num_inside(self) -> int:
         return self._num_interactive + self._num_bulk
+
+    def num_ahead(self, *, bulk: bool) -> int:
+        """How many will be answered before one that comes now."""
+        return self.num_inside if bulk else self._num_interactive
 
     def num_in_lane(self, *, bulk: bool) -> int:
         return self._num_bulk if bulk else self._num_interactive
@@ -57,6 +63,7 @@ class Admission:
     def place(self, *, bulk: bool) -> Iterator[None]:
         """Holds a place while the body runs, and measures it."""
         begin = self._clock()
+        foretold_s = (self.num_ahead(bulk=bulk) + 1) * (self._interval_s or 0)
         if self.num_inside == 0:
             self._last_answer = begin
         self._count(bulk, 1)
@@ -66,19 +73,19 @@ class Admission:
             self._count(bulk, -1)
             raise
         self._count(bulk, -1)
-        self._measure()
+        self._measure(begin + foretold_s)
 
     def check(self, *, bulk: bool, deadline: float) -> None:
         """Raises `Overloaded` where there is no place, or none in time. `deadline` is in seconds of `time.time()`."""
         num_places = max(1, int(self._num_places * _BULK_SHARE)) if bulk else self._num_places
-        num_ahead = self.num_inside if bulk else self._num_interactive
+        num_ahead = self.num_ahead(bulk=bulk)
         wait_s = num_ahead * (self._interval_s or 0)
         if num_ahead >= num_places:
             raise Overloaded(
                 f"{num_ahead} requests are waiting, which is the most; come back in {_seconds(wait_s)} s", retry_after_s=_seconds(wait_s)
             )
-        late_s = self._clock() + wait_s - deadline
-        if late_s > 0:
+        late_s = self._clock() + wait_s + _CAUTION * self._error_s - deadline
+        if late_s > 0 and num_ahead:  # with nobody ahead a try tells more than what was
             raise Overloaded(
                 f"the answer would come {late_s:.1f} s after the deadline; allow more time, or come back in {_seconds(late_s)} s",
                 retry_after_s=_seconds(late_s),
@@ -90,12 +97,15 @@ class Admission:
         else:
             self._num_interactive += change
 
-    def _measure(self) -> None:
+    def _measure(self, foretold: float) -> None:
         now = self._clock()
         interval_s = now - self._last_answer
         self._last_answer = now
-        known = interval_s if self._interval_s is None else self._interval_s
-        self._interval_s = known + _SMOOTHING * (interval_s - known)
+        if self._interval_s is None:  # nothing could be foretold
+            self._interval_s = interval_s
+            return
+        self._interval_s += _SMOOTHING * (interval_s - self._interval_s)
+        self._error_s += _SMOOTHING * (max(0.0, now - foretold) - self._error_s)
 
 
 def _seconds(duration_s: float) -> int:

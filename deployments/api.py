@@ -11,6 +11,7 @@ from functools import partial
 from importlib.resources import files
 from urllib.parse import quote
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -72,7 +73,7 @@ class Api:
         received_s = time.perf_counter() - start
         self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
         headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
-        segment = partial(self._segment, query=query, start=start, received_s=received_s)
+        segment = partial(self.answer, query=query, received_s=received_s)
         note(request, format=query.format.name, lane=query.lane, num_images=len(images), image_bytes=sum(len(each.data) for each in images))
         if len(images) > 1:
             at_once, request_id = self.config.max_batch_size, request_id_of(request)
@@ -84,11 +85,12 @@ class Api:
         headers["Server-Timing"] = ", ".join(f"{part};dur={duration_s * 1e3:.2f}" for part, duration_s in answer.times_s.items())
         return Response(answer.body, headers=headers, media_type=answer.media_type)
 
-    async def _segment(self, data: bytes, query: Query, start: float, received_s: float) -> Answer:
-        """The graph's answer, counted; its times begin where the request began."""
+    async def answer(self, image: bytes | np.ndarray, query: Query, received_s: float = 0) -> Answer:
+        """The graph's answer, counted; its times begin `received_s` ago, where the request began."""
+        start = time.perf_counter()
         with self._place(query.lane):
-            answer = await self.graph.segment(data, query)
-        times_s = {"receive": received_s, **answer.times_s, "total": time.perf_counter() - start}
+            answer = await self.graph.segment(image, query)
+        times_s = {"receive": received_s, **answer.times_s, "total": received_s + time.perf_counter() - start}
         self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
         return replace(answer, times_s=times_s)
 
@@ -128,7 +130,7 @@ class Api:
 
 def create_app(api: Api) -> Starlette:
     """The ASGI application."""
-    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config, api.admission)
+    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config, api.admission, api.answer)
     endpoints = (
         ("/v1/segment", api.segment, "POST"),
         ("/v1/model", api.model, "GET"),

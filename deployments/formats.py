@@ -18,15 +18,28 @@ class Format:
     needs_photo: bool = False
     negotiable: bool = True
     """Whether an Accept header can ask for it; else only `?format=` does."""
+    for_people: bool = False
+    """A header that also takes anything, as browsers' do, does not ask for it."""
 
 
-JSON = Format("json", "application/json", "Objects with class, score, box, area and COCO RLE, and each class's share of the pixels.")
-PNG = Format("png", "image/png", "Index PNG: a pixel's value is the class's index, the palette shows the classes' colours.")
-OVERLAY = Format("overlay", "image/png", "The photo with classes tinted, outlined and named.", needs_photo=True, negotiable=False)
-NPY = Format("npy", "application/x-npy", "NumPy's file of the class indices, (height, width) uint8.")
-CONFIDENCE = Format("confidence", "image/png", "Grey PNG: the winning class's probability times 255.", negotiable=False)
+_TINTED = "The photo with classes tinted, outlined and named"
+_JSON, _PNG, _JPEG, _WEBP = "application/json", "image/png", "image/jpeg", "image/webp"
+
+JSON = Format("json", _JSON, "Objects with class, score, box, area and COCO RLE, and each class's share of the pixels.")
+PNG = Format("png", _PNG, "Index PNG: a pixel's value is the class's index, the palette shows the classes' colours.")
+OVERLAY = Format("overlay", _PNG, f"{_TINTED}.", needs_photo=True, negotiable=False)
+OVERLAY_JPEG = Format("overlay_jpeg", _JPEG, f"{_TINTED}, as JPEG.", needs_photo=True, for_people=True)
+OVERLAY_WEBP = Format("overlay_webp", _WEBP, f"{_TINTED}, as WebP.", needs_photo=True, for_people=True)
+POLYGONS = Format("polygons", _JSON, "As json, but with polygons along the edges of pixels, holes included.", negotiable=False)
+GEOJSON = Format("geojson", "application/geo+json", "GeoJSON features whose coordinates are pixels: x to the right, y down.")
+LABELME = Format("labelme", _JSON, "LabelMe's JSON with exact masks; `name` is the photo's file name beside it.", negotiable=False)
+LABEL_STUDIO = Format("label_studio", _JSON, "Label Studio task with brush masks; `name` is the photo's address.", negotiable=False)
+CVAT = Format("cvat", "application/xml", "CVAT for images 1.1 with exact masks; `name` is the photo's name in CVAT.", negotiable=False)
+CONFIDENCE = Format("confidence", _PNG, "Grey PNG: the winner's probability times 255, 0 where it was left out.", negotiable=False)
+NPY = Format("npy", "application/x-npy", "NumPy file: the class indices, uint8 (height, width).")
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
-FORMATS = (JSON, PNG, OVERLAY, NPY, CONFIDENCE)  # in the order of preference where the caller has none
+# In the order of preference where the caller has none.
+FORMATS = (JSON, PNG, OVERLAY, OVERLAY_JPEG, OVERLAY_WEBP, POLYGONS, GEOJSON, LABELME, LABEL_STUDIO, CVAT, CONFIDENCE, NPY)
 
 
 def choose_format(name: str | None, accept: str | None) -> Format:
@@ -37,7 +50,7 @@ def choose_format(name: str | None, accept: str | None) -> Format:
             raise InvalidRequest(f"format {name[:40]!r} is not known; use one of {', '.join(each.name for each in FORMATS)}")
         return chosen
     ranges = _media_ranges(accept or "*/*")
-    candidates = [each for each in FORMATS if each.negotiable]
+    candidates = [each for each in FORMATS if each.negotiable and not (each.for_people and "*/*" in ranges)]
     quality = {each.name: _quality(each.media_type, ranges) for each in candidates}
     best = max(candidates, key=lambda each: quality[each.name])
     if quality[best.name] <= 0:

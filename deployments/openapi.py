@@ -2,61 +2,34 @@
 
 from __future__ import annotations
 
-from deployments.formats import FORMATS, JSON
+from deployments.answer_schemas import ANSWER_SCHEMAS, FORMAT_SCHEMAS, INDEX, SIZE, list_of, object_of
+from deployments.formats import FORMATS
 from deployments.openapi_v2 import SCHEMAS as V2_SCHEMAS
 from deployments.openapi_v2 import v2_paths
 from deployments.problems import MEDIA_TYPE, PROBLEMS
+from deployments.query import DEADLINE_HEADER, LANE_HEADER
 
-_PIXEL_BOX = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 4, "maxItems": 4}
-_SIZE = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2, "description": "[height, width]"}
-_INDEX = {"type": "integer", "minimum": 0, "maximum": 254}
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _IMAGE = {"type": "string", "format": "binary"}
 
-
-def _object(description: str, **properties: dict) -> dict:
-    return {"type": "object", "description": description, "properties": properties, "required": list(properties)}
-
-
-def _list(schema: dict) -> dict:
-    return {"type": "array", "items": schema}
-
-
-SCHEMAS = {
-    "Segmentation": _object(
-        "What is where in the photo, in pixels of the photo as a person sees it (EXIF orientation applied).",
-        model_version={"type": "string"},
-        size=_SIZE,
-        objects=_list({"$ref": "#/components/schemas/SegmentedObject"}),
-        classes=_list(_object("A class's share of the pixels.", index=_INDEX, name={"type": "string"}, share=_SHARE)),
-    ),
-    "SegmentedObject": _object(
-        "A connected region of one class; background is not listed.",
-        **{"class": {"type": "string"}},
-        class_index=_INDEX,
-        score={**_SHARE, "description": "Mean confidence of its pixels."},
-        box={**_PIXEL_BOX, "description": "[x, y, width, height]"},
-        area={"type": "integer", "minimum": 1, "description": "In pixels."},
-        segmentation=_object("COCO's compressed run-length encoding.", size=_SIZE, counts={"type": "string"}),
-    ),
-    "Model": _object(
+SCHEMAS = ANSWER_SCHEMAS | {
+    "Model": object_of(
         "The model that answers and what it takes.",
         model_version={"type": "string"},
-        labels=_list(
-            _object(
+        labels=list_of(
+            object_of(
                 "A pixel of the index PNG with the value `index` is of this class; `color` is [red, green, blue].",
-                index=_INDEX,
+                index=INDEX,
                 name={"type": "string"},
                 color={"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}, "minItems": 3, "maxItems": 3},
             )
         ),
         background={"type": ["integer", "null"], "description": "The index of the class that means none of the others."},
-        input_size={**_SIZE, "description": "[height, width] of what the network sees; photos may have any size."},
-        limits=_object("What is refused before decoding.", max_body_bytes={"type": "integer"}, max_pixels={"type": "integer"}),
-        formats=_list(_object("A form of the answer.", name={"type": "string"}, media_type={"type": "string"})),
+        input_size={**SIZE, "description": "[height, width] of what the network sees; photos may have any size."},
+        limits=object_of("What is refused before decoding.", max_body_bytes={"type": "integer"}, max_pixels={"type": "integer"}),
+        formats=list_of(object_of("A form of the answer.", name={"type": "string"}, media_type={"type": "string"})),
     ),
-    "Status": _object("The state of the server.", status={"type": "string", "const": "ok"}),
-    "Problem": _object(
+    "Status": object_of("The state of the server.", status={"type": "string", "const": "ok"}),
+    "Problem": object_of(
         "Problem details, RFC 9457.",
         type={"type": "string", "examples": [f"urn:maskworks:problem:{PROBLEMS[0][1].name}"]},
         title={"type": "string"},
@@ -75,6 +48,54 @@ _HEADERS = {
     "X-Batch-Size": {"description": "How many requests shared the forward pass.", "schema": {"type": "integer"}},
     "Server-Timing": {"description": "Where the time went: each part and the total, in milliseconds.", "schema": {"type": "string"}},
 }
+
+
+# name, where, what it says, its schema
+_PARAMETERS = (
+    (
+        "format",
+        "query",
+        "The form of the answer; overrides the Accept header.",
+        {"type": "string", "enum": [each.name for each in FORMATS]},
+    ),
+    (
+        "classes",
+        "query",
+        "Names of the classes to answer with, separated by commas; the pixels of others become background, or 255 without background.",
+        {"type": "string", "examples": ["cat,dog"]},
+    ),
+    (
+        "min_score",
+        "query",
+        "Objects with a lower score are left out; their pixels become background, or 255 without background.",
+        {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+    ),
+    (
+        "tiling",
+        "query",
+        "`auto`: a photo much larger than the model's input is looked at in overlapping pieces, which finds smaller things and takes longer.",
+        {"type": "string", "enum": ["off", "auto"], "default": "off"},
+    ),
+    (
+        "name",
+        "query",
+        "What the formats for annotation tools call the photo.",
+        {"type": "string", "minLength": 1, "maxLength": 255, "default": "image"},
+    ),
+    (
+        DEADLINE_HEADER,
+        "header",
+        "Milliseconds after which the answer is of no use; work that has not reached the model by then is dropped. "
+        "The server's own limit holds where it is shorter.",
+        {"type": "number", "exclusiveMinimum": 0},
+    ),
+    (
+        LANE_HEADER,
+        "header",
+        "`bulk` waits behind `interactive`.",
+        {"type": "string", "enum": ["interactive", "bulk"], "default": "interactive"},
+    ),
+)
 
 
 def describe(model_version: str) -> dict:
@@ -100,8 +121,6 @@ def describe(model_version: str) -> dict:
 
 
 def _segment() -> dict:
-    answers = {each.media_type: {"schema": _IMAGE} for each in FORMATS}
-    answers[JSON.media_type] = {"schema": {"$ref": "#/components/schemas/Segmentation"}}
     form = {"type": "object", "properties": {"image": _IMAGE}, "required": ["image"]}
     bodies = {"multipart/form-data": {"schema": form}, "image/*": {"schema": _IMAGE}, "application/octet-stream": {"schema": _IMAGE}}
     statuses = sorted({problem.status for _, problem in PROBLEMS} | {500})
@@ -110,21 +129,27 @@ def _segment() -> dict:
         "summary": "Segment a photo",
         "description": "\n".join(f"- `{each.name}` ({each.media_type}): {each.summary}" for each in FORMATS),
         "parameters": [
-            {
-                "name": "format",
-                "in": "query",
-                "description": "The form of the answer; overrides the Accept header.",
-                "schema": {"type": "string", "enum": [each.name for each in FORMATS]},
-            }
+            {"name": name, "in": place, "description": description, "schema": schema} for name, place, description, schema in _PARAMETERS
         ],
         "requestBody": {
             "required": True,
             "description": "JPEG, PNG, WebP, GIF or BMP: the file itself, or a form with one file in a field of any name.",
             "content": bodies,
         },
-        "responses": {"200": {"description": "The answer in the asked form.", "headers": _HEADERS, "content": answers}}
+        "responses": {"200": {"description": "The answer in the asked form.", "headers": _HEADERS, "content": _answers()}}
         | {str(status): _problem(status) for status in statuses},
     }
+
+
+def _answers() -> dict:
+    """Each media type with the schemas of the formats that have it."""
+    answers: dict[str, list[dict]] = {}
+    for each in FORMATS:
+        schema = {"$ref": f"#/components/schemas/{FORMAT_SCHEMAS[each.name]}"} if each.name in FORMAT_SCHEMAS else _IMAGE
+        schemas = answers.setdefault(each.media_type, [])
+        if schema not in schemas:
+            schemas.append(schema)
+    return {name: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}} for name, schemas in answers.items()}
 
 
 def _get(operation: str, summary: str, schema: str) -> dict:

@@ -14,7 +14,7 @@ from deployments.problems import InvalidRequest
 from models.label_set import LabelSet
 
 Lane = Literal["interactive", "bulk"]
-PARAMETERS = ("format", "classes", "min_score", "tiling")
+PARAMETERS = ("format", "classes", "min_score", "tiling", "name")
 DEADLINE_HEADER, LANE_HEADER = "X-Deadline-Ms", "X-Lane"
 
 
@@ -33,6 +33,8 @@ class Query:
     """`bulk` waits behind `interactive`."""
     deadline: float = math.inf
     """In seconds of `time.time()`; work that has not reached the model by then is dropped."""
+    name: str = "image"
+    """What formats for annotation tools call the photo; it only ever stands in the answer."""
 
     def check_deadline(self) -> None:
         """Raises `DeadlinePassed`: nobody waits for the answer any more."""
@@ -53,6 +55,7 @@ def read_query(parameters: Mapping[str, str], headers: Mapping[str, str], label_
         tiled=_choice(parameters, "tiling", ("off", "auto")) == "auto",
         lane=_choice(headers, LANE_HEADER, ("interactive", "bulk")),
         deadline=time.time() + min(deadline_s, default_deadline_s),
+        name=_name(parameters.get("name", "image")),
     )
 
 
@@ -62,6 +65,12 @@ def _classes(text: str, label_set: LabelSet) -> tuple[int, ...]:
         if name not in label_set.names:
             raise InvalidRequest(f"class {name[:40]!r} is not known; GET /v1/model lists the classes; separate names by commas")
     return tuple(sorted({label_set.names.index(name) for name in names}))
+
+
+def _name(text: str) -> str:
+    if not (0 < len(text) <= 255 and text.isprintable()):
+        raise InvalidRequest(f"name {text[:40]!r} is not 1 to 255 printable characters; correct it or leave it out")
+    return text
 
 
 def _number(source: Mapping[str, str], name: str, default: float, holds: Callable[[float], bool], rule: str) -> float:

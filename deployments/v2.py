@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ from deployments.formats import CONFIDENCE, NPY
 from deployments.graph import Graph, check_ready
 from deployments.problems import InvalidRequest, UnknownModel, UnsupportedMediaType
 from deployments.query import Query, read_query
+from deployments.stages import Answer
 from deployments.tensors import HEADER_LENGTH, InferRequest, OutputTensor, image_files, read_infer_request, rgb_pixels, write_infer_response
 from models.image import ImageLimits, ImageTooLarge, InvalidImage, num_pixels
 from models.label_set import LabelSet
@@ -57,6 +58,8 @@ class InferenceProtocol:
     model_version: str
     config: AppConfig
     admission: Admission
+    answer: Callable[[bytes | np.ndarray, Query], Awaitable[Answer]]
+    """The graph's answer, with its place and its line in the metrics."""
 
     def endpoints(self) -> tuple[tuple[str, Callable, str], ...]:
         """Path, endpoint and method of each."""
@@ -133,15 +136,14 @@ class InferenceProtocol:
         """The arrays of all images, (N, h, w) uint8. The first failure ends them all."""
         turns = asyncio.Semaphore(self.config.max_batch_size)  # one request fills a batch and leaves the queue to others
 
-        async def answer(image: bytes | np.ndarray) -> np.ndarray:
+        async def array_of(image: bytes | np.ndarray) -> np.ndarray:
             async with turns:
-                with self.admission.place(bulk=query.lane == "bulk"):
-                    answered = await self.graph.segment(image, query)
+                answered = await self.answer(image, query)
                 return await asyncio.to_thread(read, answered.body)
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(answer(image)) for image in images]
+                tasks = [group.create_task(array_of(image)) for image in images]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         arrays = [task.result() for task in tasks]

@@ -1,14 +1,15 @@
-"""The things on a class map: connected regions of one class, each with box, area, score and COCO run lengths."""
+"""The things on a class map: connected regions of one class, each with box, area and score."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from faster_coco_eval import mask as coco_mask
 
-from models.label_set import LabelSet
+from models.label_set import IGNORE_INDEX, LabelSet
+from models.run_lengths import run_edges
 
 
 @dataclass(frozen=True)
@@ -19,37 +20,94 @@ class SegmentedObject:
     score: float
     box: tuple[int, int, int, int]
     area: int
-    rle: dict
-    """COCO's compressed run lengths: `size` [height, width] and `counts`, a string."""
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rows and columns of the box."""
+        x, y, width, height = self.box
+        return slice(y, y + height), slice(x, x + width)
 
 
-def find_objects(class_map: np.ndarray, confidence: np.ndarray, label_set: LabelSet) -> list[SegmentedObject]:
-    """The 8-connected regions of every class but background, largest first; together they are the whole class map.
+@dataclass(frozen=True)
+class ObjectMap:
+    """The objects, largest first, and where they are; what is no object's is background or `IGNORE_INDEX`.
 
-    Shapes: both (h, w) uint8, confidence being probability times 255.
+    Shapes: class_map (h, w) uint8; region_map (h, w) int32, 0 where no object is, else the object's place in `objects` plus 1.
     """
-    present = np.flatnonzero(np.bincount(class_map.ravel(), minlength=len(label_set)))
-    found = [
-        segmented
-        for class_index in present
-        if class_index != label_set.background
-        for segmented in _regions(class_map, confidence, int(class_index))
-    ]
-    return sorted(found, key=lambda segmented: -segmented.area)
+
+    objects: tuple[SegmentedObject, ...]
+    region_map: np.ndarray
+    class_map: np.ndarray
 
 
-def encode_rle(mask: np.ndarray) -> dict:
-    """COCO's compressed run lengths of `mask` (h, w) bool or uint8, as JSON holds them."""
-    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+def find_objects(class_map: np.ndarray, confidence: np.ndarray, label_set: LabelSet, *, min_score: float = 0.0) -> ObjectMap:
+    """The 8-connected regions of every class but background whose score, as rounded, is at least `min_score`.
+
+    Shapes: both (h, w) uint8, confidence being probability times 255. The pixels of a region that is left out become what
+    `left_out_index` says; without `min_score` the objects together are the whole class map.
+    """
+    regions, num_regions = label_regions(class_map, present_classes(class_map, label_set), connectivity=8)
+    found = _measure(regions, num_regions, class_map, confidence)
+    order = sorted(range(num_regions), key=lambda place: -found[place].area)
+    kept = [place for place in order if found[place].score >= min_score]
+    numbers = np.zeros(num_regions + 1, np.int32)
+    numbers[[place + 1 for place in kept]] = range(1, len(kept) + 1)
+    region_map = numbers[regions]
+    if len(kept) < num_regions:
+        class_map = np.where((regions > 0) & (region_map == 0), np.uint8(left_out_index(label_set)), class_map)
+    return ObjectMap(tuple(found[place] for place in kept), region_map, class_map)
 
 
-def _regions(class_map: np.ndarray, confidence: np.ndarray, class_index: int) -> list[SegmentedObject]:
-    num_regions, regions, stats, _ = cv2.connectedComponentsWithStats((class_map == class_index).view(np.uint8), connectivity=8)
-    confidence_sums = np.bincount(regions.ravel(), weights=confidence.ravel(), minlength=num_regions)
-    found = []
-    for region in range(1, num_regions):
-        x, y, width, height, area = (int(value) for value in stats[region])
-        score = round(float(confidence_sums[region]) / area / 255, 4)
-        found.append(SegmentedObject(class_index, score, (x, y, width, height), area, encode_rle(regions == region)))
-    return found
+def present_classes(class_map: np.ndarray, label_set: LabelSet) -> list[int]:
+    """The classes on `class_map` (h, w) uint8, ascending, but background and `IGNORE_INDEX`."""
+    num_pixels = cv2.calcHist([class_map], [0], None, [IGNORE_INDEX + 1], [0, IGNORE_INDEX + 1])
+    return [index for index in np.flatnonzero(num_pixels).tolist() if index not in (label_set.background, IGNORE_INDEX)]
+
+
+def keep_classes(class_map: np.ndarray, classes: Iterable[int], label_set: LabelSet) -> np.ndarray:
+    """`class_map` (h, w) uint8 with only `classes` on it; all else becomes what `left_out_index` says."""
+    lookup = np.full(IGNORE_INDEX + 1, left_out_index(label_set), np.uint8)
+    kept = list(classes)
+    lookup[kept] = kept
+    return cv2.LUT(class_map, lookup)
+
+
+def left_out_index(label_set: LabelSet) -> int:
+    """The value of pixels that are left out: background, or `IGNORE_INDEX` where no class is background."""
+    return IGNORE_INDEX if label_set.background is None else label_set.background
+
+
+def label_regions(class_map: np.ndarray, classes: Iterable[int], *, connectivity: int) -> tuple[np.ndarray, int]:
+    """A map (h, w) int32 of the connected regions of `classes`, numbered from 1, 0 elsewhere, and how many they are."""
+    region_map, num_regions = np.zeros(class_map.shape, np.int32), 0
+    for class_index in classes:
+        mask = cv2.inRange(class_map, class_index, class_index)
+        x, y, width, height = cv2.boundingRect(mask)
+        box = slice(y, y + height), slice(x, x + width)
+        num_labels, labels = cv2.connectedComponents(mask[box], connectivity=connectivity)
+        np.add(labels, num_regions, out=region_map[box], where=labels > 0)
+        num_regions += num_labels - 1
+    return region_map, num_regions
+
+
+def _measure(regions: np.ndarray, num_regions: int, class_map: np.ndarray, confidence: np.ndarray) -> list[SegmentedObject]:
+    """The regions 1, 2, ... of `regions` as objects, from the runs of equal numbers along its rows: one pass for all."""
+    width = regions.shape[1]
+    edges = run_edges(regions)
+    first, last = edges[:-1], edges[1:] - 1
+    owners = regions.ravel()[first]
+    area, confidence_sums = np.zeros((2, num_regions + 1), np.int64)
+    np.add.at(area, owners, last - first + 1)
+    np.add.at(confidence_sums, owners, np.add.reduceat(confidence.ravel(), first, dtype=np.int64))
+    class_of = np.zeros(num_regions + 1, np.int64)
+    class_of[owners] = class_map.ravel()[first]
+    wraps = last // width > first // width
+    low, high = np.full((2, num_regions + 1), regions.size), np.zeros((2, num_regions + 1), np.int64)
+    np.minimum.at(low[0], owners, np.where(wraps, 0, first % width))
+    np.minimum.at(low[1], owners, first // width)
+    np.maximum.at(high[0], owners, np.where(wraps, width - 1, last % width))
+    np.maximum.at(high[1], owners, last // width)
+    boxes = np.concatenate([low, high - low + 1])[:, 1:].T.tolist()
+    scores = np.round(confidence_sums[1:] / area[1:] / 255, 4).tolist()
+    columns = zip(class_of[1:].tolist(), scores, map(tuple, boxes), area[1:].tolist())
+    return [SegmentedObject(*row) for row in columns]

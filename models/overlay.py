@@ -6,43 +6,52 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from models.label_set import Label, LabelSet
+from models.label_set import IGNORE_INDEX, Label, LabelSet
+from models.objects import present_classes
+
+_MAX_NAMES = 200  # for each class, on its largest parts
 
 
 def draw_overlay(photo: np.ndarray, class_map: np.ndarray, label_set: LabelSet, *, opacity: float = 0.45) -> np.ndarray:
-    """The photo (h, w, 3) uint8 RGB with every class but background tinted, outlined and named; a new array."""
-    palette = np.array([label.color for label in label_set.labels], np.uint8)
-    picture = cv2.addWeighted(photo, 1 - opacity, palette[class_map], opacity, 0)
-    if label_set.background is not None:
-        is_background = class_map == label_set.background
-        picture[is_background] = photo[is_background]
+    """The photo (h, w, 3) uint8 RGB with every class but background tinted, outlined and named; a new array.
+
+    Pixels of no class (`IGNORE_INDEX`) stay as they are, like background.
+    """
+    present = present_classes(class_map, label_set)
+    palette = np.zeros((1, IGNORE_INDEX + 1, 3), np.uint8)
+    palette[0, : len(label_set)] = [label.color for label in label_set.labels]
+    tint = cv2.LUT(cv2.merge([class_map] * 3), palette)
+    picture = cv2.addWeighted(photo, 1 - opacity, tint, opacity, 0)
+    for index in {label_set.background, IGNORE_INDEX} - {None}:
+        cv2.copyTo(photo, cv2.inRange(class_map, index, index), picture)
     thickness = max(1, round(min(class_map.shape) / 240))
-    present = [index for index in np.unique(class_map).tolist() if index != label_set.background]
     for index in present:
         cv2.drawContours(picture, _outlines(class_map == index), -1, label_set.labels[index].color, thickness)
-    return _write_names(picture, class_map, [label_set.labels[index] for index in present])
+    _write_names(picture, class_map, [label_set.labels[index] for index in present])
+    return picture
 
 
 def _outlines(region: np.ndarray) -> list[np.ndarray]:
     return list(cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0])
 
 
-def _write_names(picture: np.ndarray, class_map: np.ndarray, labels: list[Label]) -> np.ndarray:
-    image = Image.fromarray(picture)
-    draw = ImageDraw.Draw(image)
+def _write_names(picture: np.ndarray, class_map: np.ndarray, labels: list[Label]) -> None:
     height = max(10, min(picture.shape[:2]) // 24)
     font = ImageFont.load_default(size=height)
     for label in labels:
         for center in _wide_places(class_map == label.index, narrowest=height):
-            _write_name(draw, label.name, center, font, label.color)
-    return np.array(image)
+            _write_name(picture, label.name, center, font, label.color)
 
 
 def _wide_places(region: np.ndarray, narrowest: int) -> list[tuple[int, int]]:
-    """The (x, y) deepest inside each connected part, of those at least `narrowest` pixels wide there: names fit nowhere else."""
-    num_parts, parts, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
+    """The (x, y) deepest inside each connected part, largest first, of those at least `narrowest` wide there: where a name fits."""
+    step = max(1, narrowest // 12)  # of a large picture every few pixels will do
+    narrowest //= step
+    region = np.ascontiguousarray(region[::step, ::step])
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
+    largest = (np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:_MAX_NAMES] + 1).tolist()
     places = []
-    for part in range(1, num_parts):
+    for part in largest:
         left, top, width, height, area = stats[part].tolist()
         if min(width, height) < narrowest or area < narrowest**2:
             continue
@@ -50,12 +59,18 @@ def _wide_places(region: np.ndarray, narrowest: int) -> list[tuple[int, int]]:
         depth = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
         _, deepest, _, (x, y) = cv2.minMaxLoc(depth)
         if 2 * deepest >= narrowest:
-            places.append((left + x - 1, top + y - 1))
+            places.append(((left + x - 1) * step, (top + y - 1) * step))
     return places
 
 
-def _write_name(draw: ImageDraw.ImageDraw, name: str, center: tuple[float, float], font: ImageFont.FreeTypeFont, color: tuple) -> None:
-    left, top, right, bottom = draw.textbbox(center, name, font=font, anchor="mm")
-    draw.rectangle((left - 3, top - 2, right + 3, bottom + 2), fill=color)
+def _write_name(picture: np.ndarray, name: str, center: tuple[int, int], font: ImageFont.FreeTypeFont, color: tuple) -> None:
+    """Puts the name on a sign of its own colour into `picture`; what would stand beyond the frame is cut off."""
+    left, top, right, bottom = (round(side) for side in font.getbbox(name, anchor="mm"))
     dark = sum(weight * value for weight, value in zip((0.299, 0.587, 0.114), color)) < 140
-    draw.text(center, name, font=font, anchor="mm", fill="white" if dark else "black")
+    sign = Image.new("RGB", (right - left + 7, bottom - top + 5), color)
+    ImageDraw.Draw(sign).text((3 - left, 2 - top), name, font=font, anchor="mm", fill="white" if dark else "black")
+    x, y = center[0] + left - 3, center[1] + top - 2
+    covered = picture[max(y, 0) : y + sign.height, max(x, 0) : x + sign.width]
+    height, width = covered.shape[:2]
+    start_x, start_y = max(-x, 0), max(-y, 0)
+    covered[:] = np.asarray(sign)[start_y : start_y + height, start_x : start_x + width]

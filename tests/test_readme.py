@@ -131,6 +131,9 @@ def test_training_evaluating_and_serving_work_as_shown(shell, tmp_path):
         shell.type(line)
     shell.stop()
     said = [shell.type(re.sub(r"(--out(put)?) ", rf"\1 {tmp_path}/", line)) for line in commands("Serve", "bash")]
+    shell.stop()
+    exported, _ = (shell.type(line) for line in commands("Engines", "bash"))
+    assert "pixels of the same class" in exported
     assert '"model_version":"shelf/1"' in said[1]
     assert any("foreground_iou" in each for each in said)
     assert '"name":"shelf"' in said[-1]

@@ -22,7 +22,16 @@ from tqdm import tqdm
 from deployments.client import Client, ServiceError
 
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-_SUFFIXES = {"overlay": ".png", "confidence": ".png"}  # of the other formats: their name
+_SUFFIXES = {  # of the other formats: their name
+    "overlay": ".png",
+    "overlay_jpeg": ".jpg",
+    "overlay_webp": ".webp",
+    "confidence": ".png",
+    "polygons": ".json",
+    "labelme": ".json",
+    "label_studio": ".json",
+    "cvat": ".xml",
+}
 
 
 class InvalidCommand(ValueError):

@@ -120,3 +120,18 @@ def test_failures_give_their_place_back_and_do_not_count_as_answers(clock):
 def test_refusals_travel_between_processes():
     copy = pickle.loads(pickle.dumps(DeadlinePassed("too late", 2.5)))
     assert (str(copy), copy.retry_after_s) == ("too late", 2.5)
+
+
+def test_answers_that_came_later_than_foretold_make_it_cautious(clock):
+    steady, uneven = measured(clock, 100, interval_s=0.5), measured(clock, 100, interval_s=0.5)
+    for _ in range(20):
+        leave(enter(uneven))  # a batch answers two at a time: one at once, the other after twice the interval
+        place = enter(uneven)
+        clock.now += 1.0
+        leave(place)
+    for admission in (steady, uneven):
+        for _ in range(4):
+            enter(admission)
+    enter(steady, deadline=clock.now + 2.2)  # 4 ahead take 2 s
+    with pytest.raises(Overloaded):
+        enter(uneven, deadline=clock.now + 2.2)

@@ -68,6 +68,8 @@ def test_overlay_is_the_photo_in_colour(client, photo):
         ("image/png", "image/png"),
         ("image/*, application/json;q=0.5", "image/png"),
         ("text/html, application/json", "application/json"),
+        ("image/jpeg", "image/jpeg"),
+        ("application/geo+json", "application/geo+json"),
     ],
 )
 def test_accept_chooses_the_form(client, photo, accept, media_type):

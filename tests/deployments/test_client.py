@@ -143,7 +143,7 @@ def test_a_folder_with_a_broken_photo_is_gone_on_with(address, folder, tmp_path,
     out = tmp_path / "masks"
     assert run(address, folder, "--out", out) == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"3 written to {out}, 0 were there, 1 failed" and said[1].startswith("  cut.jpg: the 500 bytes are no image")
+    assert said[0] == f"3 written to {out}, 0 were there, 1 failed" and said[1].startswith("  cut.jpg: the image")
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == ["a.png", "b.png", "shelf/c.png"]
     (out / "a.png").write_text("kept")
     (folder / "cut.jpg").write_bytes(photo)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deployments.formats import FORMATS, JSON, OVERLAY, PNG, choose_format
+from deployments.formats import FORMATS, GEOJSON, JSON, NPY, OVERLAY, OVERLAY_JPEG, OVERLAY_WEBP, PNG, choose_format
 from deployments.problems import InvalidRequest, NotAcceptable
 
 
@@ -22,6 +22,12 @@ def test_a_name_wins_over_the_header(answer_format):
         ("application/json;q=0.6, image/png;q=0.6", JSON),
         ("*/*;q=0.1, image/png", PNG),
         ("application/json;q=0, */*", PNG),
+        ("image/jpeg", OVERLAY_JPEG),
+        ("image/webp, image/jpeg;q=0.9", OVERLAY_WEBP),
+        ("image/jpeg, */*;q=0.1", JSON),
+        ("image/*", PNG),
+        ("application/geo+json", GEOJSON),
+        ("application/x-npy", NPY),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8", JSON),
     ],
 )
@@ -29,7 +35,9 @@ def test_the_header_alone(accept, expected):
     assert choose_format(None, accept) is expected
 
 
-@pytest.mark.parametrize("accept", ["text/html", "image/jpeg", "application/json;q=0", "image/png;q=nan", "image/png;q=9", ",", "*/*;q=0"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "image/avif", "application/xml", "application/json;q=0", "image/png;q=nan", "image/png;q=9", ",", "*/*;q=0"]
+)
 def test_nothing_fits(accept):
     with pytest.raises(NotAcceptable, match=r"application/json, image/png"):
         choose_format(None, accept)

@@ -33,3 +33,21 @@ def test_an_overlay_leaves_background_alone_and_tints_the_rest():
     assert (overlay[:15] == 100).all()
     assert (overlay[22, 22] != 100).any()
     assert (photo == 100).all()
+
+
+def test_names_stay_within_the_frame_and_large_pictures_have_them_too():
+    label_set = LabelSet.from_names(["background", "a rather long name"])
+    for shape in ((60, 40), (900, 600)):
+        photo, class_map = np.full((*shape, 3), 100, np.uint8), np.ones(shape, np.uint8)
+        overlay = draw_overlay(photo, class_map, label_set)
+        assert overlay.shape == photo.shape
+        assert (overlay == label_set.labels[1].color).all(axis=2)[10:-10, 10:-10].any()  # the name's sign
+
+
+def test_where_pixels_have_no_class_the_png_is_black_and_the_photo_stays():
+    label_set = LabelSet.from_names(["can", "box"])
+    class_map = np.array([[0, 255]], np.uint8)
+    image = Image.open(io.BytesIO(encode_mask_png(class_map, label_set)))
+    assert (np.array(image) == class_map).all() and image.convert("RGB").getpixel((1, 0)) == (0, 0, 0)
+    overlay = draw_overlay(np.full((40, 40, 3), 100, np.uint8), np.full((40, 40), 255, np.uint8), label_set)
+    assert (overlay == 100).all()
