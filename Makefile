@@ -5,10 +5,11 @@ demo: .venv/installed  ## train on drawn shelf scenes, serve the model, send it 
 
 test: .venv/installed  ## all tests
 	@.venv/bin/python -m ruff check --quiet .
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist loadfile -m "not ray"
+	@.venv/bin/python -m pytest -m ray
 
 test-fast: .venv/installed  ## the tests that start no Ray and are not slow, in under a minute
-	@.venv/bin/python -m pytest -m "not ray and not slow"
+	@.venv/bin/python -m pytest -n 2 --dist loadfile -m "not ray and not slow"
 
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .

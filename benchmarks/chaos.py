@@ -26,7 +26,7 @@ import tyro
 from PIL import Image
 
 from benchmarks.http_load import Answer, post_of, read_answer
-from benchmarks.serving import make_bundle, sample_photo, server, server_environment
+from benchmarks.service import make_bundle, sample_photo, server, server_environment
 
 _PATH = "/v1/segment?format=png"
 _REFUSED = (429, 503)

@@ -15,12 +15,11 @@ import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from benchmarks.http_load import Arrival, post_at_rate, post_for
-from benchmarks.serving import make_bundle, sample_photo, server
+from benchmarks.service import Model, Placement, make_bundle, sample_photo, server, server_environment
 
 _PATH = "/v1/segment?format=png"
 _ALLOWED = {200, 429, 503}
@@ -37,8 +36,10 @@ class Options:
     load: float = 2.0
     """Requests a second, in units of the measured capacity."""
     deadline_s: float = 2.0
-    model: Literal["toy", "unet-mobilenet_v2"] = "unet-mobilenet_v2"
-    placement: Literal["fused", "split"] = "fused"
+    model: Model = "unet-mobilenet_v2"
+    placement: Placement = "fused"
+    haproxy: bool = False
+    """HAProxy in front. It opens its statistics on ports 8404 and 9101 of all interfaces meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Result:
 
 def main(options: Options) -> None:
     """Measures and prints; exits with 1 where a request got something else than an answer or a refusal."""
-    os.environ["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
+    os.environ.update(server_environment(options.haproxy))
     photo = sample_photo()
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder) / options.model, options.model)

@@ -29,6 +29,9 @@ class Architecture:
     """`unet`: the encoder below with a U-Net decoder. `unet2015`: the paper's, unpadded convolutions, no encoder to choose."""
     encoder: str = "mobilenet_v2"
     """Any encoder of segmentation-models-pytorch, or `tu-` and a timm model. For `unet` only."""
+    decoder_channels: int = 256
+    """Channels of the decoder's first level, halved at each of the four after it, down to 16. 128 trains twice as fast on a CPU.
+    For `unet` only."""
     base_channels: int = 64
     """Channels of the first level, doubled at each of the four below. For `unet2015` only; the paper has 64."""
 

@@ -29,7 +29,8 @@ def build_network(architecture: Architecture, num_classes: int, *, pretrained: b
         return NormalizedNetwork(UNet2015(num_classes, architecture.base_channels))
     try:
         weights = "imagenet" if pretrained else None
-        return NormalizedNetwork(smp.Unet(architecture.encoder, encoder_weights=weights, classes=num_classes))
+        channels = [max(16, architecture.decoder_channels >> level) for level in range(5)]
+        return NormalizedNetwork(smp.Unet(architecture.encoder, encoder_weights=weights, decoder_channels=channels, classes=num_classes))
     except (KeyError, RuntimeError, ValueError, OSError) as error:
         raise InvalidArchitecture(_why_not(architecture.encoder, pretrained)) from error
 

@@ -9,7 +9,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.exceptions import BackPressureError, RayServeException, ReplicaUnavailableError
 
 from benchmarks.chaos import Options, disturb
-from benchmarks.serving import server
+from benchmarks.service import server
 from deployments.app import SplitGraph, is_replica_lost
 from deployments.formats import PNG
 from deployments.query import Query

@@ -55,7 +55,9 @@ SMOOTH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 6, 3), np
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"exif": exif(6)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"exif": exif(6)}], ids=lambda each: "".join(each)
+)
 def test_a_jpeg_has_the_pixels_that_pillow_reads(subsampling, options):
     for quality in (30, 75, 95):
         data = encoded(SMOOTH, "JPEG", subsampling=subsampling, quality=quality, **options)

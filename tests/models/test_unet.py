@@ -18,10 +18,10 @@ def test_the_2015_network_gives_every_pixel_of_the_image_a_class(size):
 
 
 def test_the_2015_network_has_the_papers_sizes():
-    network = UNet2015(2)
     shapes = []
-    network.contracting[-1].register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
-    with torch.inference_mode():
+    with torch.device("meta"), torch.inference_mode():  # shapes without the arithmetic
+        network = UNet2015(2)
+        network.contracting[-1].register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
         assert network(torch.zeros(1, 3, 388, 388)).shape == (1, 2, 388, 388)
     assert shapes == [(1, 1024, 28, 28)]  # figure 1 of the paper, for a tile of 572
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(31e6, rel=0.01)
@@ -39,3 +39,8 @@ def test_refuses_what_cannot_be_built():
         check_input_size(Architecture(), (250, 256))
     with pytest.raises(InvalidArchitecture, match="needs 112"):
         check_input_size(Architecture(network="unet2015"), (96, 96))
+
+
+def test_a_narrower_decoder_is_halved_down_to_16_channels():
+    network = build_network(Architecture(encoder="resnet18", decoder_channels=64), 2)
+    assert [block.conv2[0].out_channels for block in network.network.decoder.blocks] == [64, 32, 16, 16, 16]

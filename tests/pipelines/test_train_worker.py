@@ -24,7 +24,7 @@ def test_the_learning_rate_rises_then_falls_to_almost_nothing():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_few_steps_learn_one_batch(precision):
     torch.manual_seed(0)
-    network = build_network(Architecture(encoder="resnet18"), 2)
+    network = build_network(Architecture(encoder="tu-test_resnet"), 2)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     images = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8)
     masks = (images[:, 0] > 127).long()
