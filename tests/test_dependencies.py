@@ -9,8 +9,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-PINS = dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-PINS = {re.sub(r"[-_.]+", "-", name).lower(): Version(version) for name, version in PINS.items()}
+LINES = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+PINS = {re.sub(r"[-_.]+", "-", name).lower(): Version(version) for name, version in LINES}
 FLOORS = {
     "pillow": "13.0.0",  # JPEG heap overflow before it
     "torch": "2.10",
@@ -34,3 +34,7 @@ def test_everything_that_the_project_asks_for_is_pinned():
     asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {re.sub(r"[-_.]+", "-", Requirement(line).name).lower() for line in asked}
     assert names - set(PINS) == set()
+
+
+def test_every_package_is_pinned_once():
+    assert len(LINES) == len(PINS)
