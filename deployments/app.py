@@ -19,6 +19,7 @@ from deployments.api import Api, create_app
 from deployments.config import AppConfig
 from deployments.graph import Codec, FusedGraph
 from deployments.model_source import fetch_bundle, resolve
+from deployments.one_thread import OneThreadGraph
 from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
 from models.image import InvalidImage
@@ -65,7 +66,7 @@ class FusedIngress:
 
     def __init__(self, config: AppConfig) -> None:
         served = fetch_bundle(config.model_uri, config.tracking_uri)
-        graph = FusedGraph(served, config)
+        graph = FusedGraph(served, config) if config.num_codec_threads else OneThreadGraph(served, config)
         self._api = Api(graph, graph.spec, served.version, config, Admission(config.max_waiting))
 
     def __serve_build_asgi_app__(self) -> Starlette:
@@ -133,7 +134,7 @@ class Preprocess:
     def __init__(self, config: AppConfig) -> None:
         served = fetch_bundle(config.model_uri, config.tracking_uri)
         self._stage = Preprocessor(read_spec(served.folder), config.image_limits, config.max_tiles)
-        self._codec = Codec(config.codec_threads)
+        self._codec = Codec(config.num_codec_threads)
 
     async def __call__(self, data: bytes | np.ndarray, query: Query) -> Prepared | Refusal:
         try:
@@ -167,7 +168,7 @@ class Postprocess:
     def __init__(self, config: AppConfig) -> None:
         served = fetch_bundle(config.model_uri, config.tracking_uri)
         self._stage = Postprocessor(read_spec(served.folder), config.image_limits, served.version)
-        self._codec = Codec(config.codec_threads)
+        self._codec = Codec(config.num_codec_threads)
 
     async def __call__(self, predicted: Predicted | Refusal, query: Query, photo: bytes | np.ndarray | None) -> Answer | Refusal:
         if isinstance(predicted, REFUSALS):

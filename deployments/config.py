@@ -34,7 +34,12 @@ class AppConfig(BaseModel):
         0.999, ge=0, le=1, description="The least share of pixels that an engine must give the class that `torch` gives them."
     )
     model_threads: int = Field(1, ge=1, description="CPU threads that one forward pass uses.")
-    codec_threads: int = Field(2, ge=1, description="Threads of one replica that decode and encode images.")
+    codec_threads: int | None = Field(
+        None,
+        ge=0,
+        description="Threads of one replica that decode and encode images beside the model. 0, for `fused` only: all stages take turns on "
+        "one thread, which spares hand-overs where each replica has a core to itself. Unset: 0 for `fused` on the CPU, else 2.",
+    )
     max_batch_size: int = Field(8, ge=1, description="The most images in one forward pass.")
     batch_wait_s: float = Field(
         0, ge=0, le=1, description="How long an idle model waits for a fuller batch; while it is busy, batches fill without waiting."
@@ -56,6 +61,18 @@ class AppConfig(BaseModel):
         if self.engine == "onnx" and self.num_gpus:
             raise ValueError(f"engine onnx computes on the CPU and num_gpus is {self.num_gpus}; set num_gpus=0, or engine=torch")
         return self
+
+    @model_validator(mode="after")
+    def _codec_threads_fit_placement(self) -> Self:
+        if self.codec_threads == 0 and self.placement != "fused":
+            raise ValueError(f"codec_threads is 0 and placement {self.placement}; set codec_threads to 1 or more, or placement=fused")
+        return self
+
+    @property
+    def num_codec_threads(self) -> int:
+        if self.codec_threads is not None:
+            return self.codec_threads
+        return 0 if self.placement == "fused" and not self.num_gpus else 2
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -63,14 +63,19 @@ class ModelStage:
             self.segmenter.predict([blank] * batch_size)
 
 
+def load_stage(served: ServedModel, config: AppConfig) -> ModelStage:
+    """The model on the configured device and engine, warm."""
+    engine = EngineOptions(config.engine, config.model_threads, config.min_parity)
+    segmenter = load_bundle(served.folder, "cuda" if config.num_gpus else "cpu", engine)
+    return ModelStage(segmenter, config.model_threads, config.max_batch_size)
+
+
 class BatchedModel:
     """The model stage behind a batcher."""
 
     def __init__(self, served: ServedModel, config: AppConfig) -> None:
-        engine = EngineOptions(config.engine, config.model_threads, config.min_parity)
-        segmenter = load_bundle(served.folder, "cuda" if config.num_gpus else "cpu", engine)
-        self.spec = segmenter.spec
-        stage = ModelStage(segmenter, config.model_threads, config.max_batch_size)
+        stage = load_stage(served, config)
+        self.spec = stage.segmenter.spec
         self._room_for_tiles = asyncio.Semaphore(_MAX_TILED)
         self._batcher = Batcher(stage, config.max_batch_size, config.batch_wait_s)
 

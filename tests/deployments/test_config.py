@@ -54,3 +54,16 @@ def test_serve_yaml_is_valid():
     assert application.import_path == "deployments.app:build_app"
     assert AppConfig.model_validate(application.args).model_uri.startswith("models:/")
     assert schema.http_options.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_threads"),
+    [({}, 0), ({"num_gpus": 1}, 2), ({"placement": "split"}, 2), ({"codec_threads": 3}, 3), ({"placement": "split", "codec_threads": 1}, 1)],
+)
+def test_a_replica_on_a_cpu_does_all_on_one_thread_unless_told_otherwise(settings, num_threads):
+    assert AppConfig(model_uri="bundle", **settings).num_codec_threads == num_threads
+
+
+def test_stages_apart_need_threads_of_their_own():
+    with pytest.raises(ValueError, match="set codec_threads to 1 or more"):
+        AppConfig(model_uri="bundle", placement="split", codec_threads=0)
