@@ -33,15 +33,15 @@ async def read_images(request: Request, max_bytes: int, max_images: int, timeout
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != _FORM and media_type not in _UNDECLARED and not media_type.startswith("image/"):
         raise UnsupportedMediaType(f"a body of type {media_type[:80]!r} is not read; send image/*, application/octet-stream or {_FORM}")
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("", "identity"):  # unpacked, a small body could be of any size
-        raise UnsupportedMediaType(f"a body packed with Content-Encoding {coding[:80]!r} is not read; send the image file as it is")
     body = await read_body(request, max_bytes, timeout_s)
     return _images_of_form(request.headers["content-type"], body, max_images) if media_type == _FORM else [ImageFile(body)]
 
 
 async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """The whole body. Raises `BodyTooLarge`, `BodyTooSlow`."""
+    """The whole body. Raises `UnsupportedMediaType` for a packed one, `BodyTooLarge`, `BodyTooSlow`."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):  # unpacked, a small body could be of any size
+        raise UnsupportedMediaType(f"a body packed with Content-Encoding {coding[:80]!r} is not read; send it as it is")
     try:
         async with asyncio.timeout(timeout_s):
             return await _read_limited(request, max_bytes)

@@ -46,7 +46,11 @@ class AppConfig(BaseModel):
     )
     max_body_bytes: int = Field(20 * 2**20, ge=1, description="The longest request body.")
     max_pixels: int = Field(64_000_000, ge=1, description="The most pixels of an image, read from its header before it is decoded.")
-    max_waiting: int = Field(64, ge=1, description="The most requests inside the graph for each ingress replica; half of it for bulk.")
+    max_waiting: int = Field(
+        64,
+        ge=1,
+        description="The most interactive requests inside the graph for each ingress replica; bulk ones may take half as many places.",
+    )
     max_images: int = Field(64, ge=1, description="The most images in one request.")
     max_tiles: int = Field(16, ge=1, description="The most tiles that an image is cut into where a request asks for tiling.")
     deadline_s: float = Field(30, gt=0, description="How long an answer may take; a request can ask for less, never for more.")

@@ -82,7 +82,7 @@ class FusedGraph:
 
         self._model = BatchedModel(served, config)
         self.spec = self._model.spec
-        self._codec = Codec(max(1, config.num_codec_threads))
+        self._codec = Codec(config.num_codec_threads)
         self._preprocess = Preprocessor(self.spec, config.image_limits, config.max_tiles)
         self._postprocess = Postprocessor(self.spec, config.image_limits, served.version)
 

@@ -21,7 +21,7 @@ from deployments.body import read_body, unless_gone
 from deployments.config import AppConfig
 from deployments.formats import CONFIDENCE, NPY
 from deployments.graph import Graph, check_ready
-from deployments.problems import InvalidRequest, UnknownModel, UnsupportedMediaType
+from deployments.problems import InvalidRequest, UnknownModel
 from deployments.query import Query, read_query
 from deployments.stages import Answer
 from deployments.tensors import HEADER_LENGTH, InferRequest, OutputTensor, image_files, read_infer_request, rgb_pixels, write_infer_response
@@ -103,8 +103,6 @@ class InferenceProtocol:
 
     async def infer(self, request: Request) -> Response:
         name, version = self._served(request)
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise UnsupportedMediaType("a compressed body is not read; send it without Content-Encoding")
         body = await read_body(request, self.config.max_body_bytes, self.config.body_timeout_s)
         asked = read_infer_request(body, request.headers.get(HEADER_LENGTH))
         wanted = asked.outputs or {"mask": asked.parameters.get("binary_data_output") is True}

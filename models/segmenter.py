@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from models.engines import Engine
 from models.engines.eager import EagerEngine
@@ -35,7 +34,7 @@ class Segmenter:
         """
         if not images:
             return []
-        probabilities = self._probabilities(images)
+        probabilities = self.engine.probabilities(np.stack([image.pixels for image in images]))
         confidence, class_map = probabilities.float().max(dim=1)
         confidence = (confidence * 255).round().to(torch.uint8).cpu().numpy()
         class_map = class_map.to(torch.uint8).cpu().numpy()
@@ -46,10 +45,3 @@ class Segmenter:
             for i, (image, probabilities_i) in enumerate(zip(images, probabilities.cpu().numpy()))
             for crop in [image.content.slices]
         ]
-
-    def probabilities(self, images: Sequence[InputImage]) -> np.ndarray:
-        """Class probabilities of every cell, padding included: (B, K, H, W) float16."""
-        return self._probabilities(images).cpu().numpy()
-
-    def _probabilities(self, images: Sequence[InputImage]) -> Tensor:
-        return self.engine.probabilities(np.stack([image.pixels for image in images]))

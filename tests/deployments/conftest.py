@@ -45,7 +45,7 @@ def photo(pixels: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="session")
 def config(bundle_folder: Path) -> AppConfig:
-    return AppConfig(model_uri=str(bundle_folder), max_body_bytes=MAX_BODY_BYTES, max_pixels=1_000_000, body_timeout_s=2)
+    return AppConfig(model_uri=str(bundle_folder), max_body_bytes=MAX_BODY_BYTES, max_pixels=1_000_000, body_timeout_s=2, codec_threads=2)
 
 
 @pytest.fixture(scope="session")

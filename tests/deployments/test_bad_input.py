@@ -173,7 +173,7 @@ def test_good_ones_among_bad_ones_get_what_they_get_alone(api, pixels):
 
 
 def test_photos_as_phones_make_them(api, real_data):
-    config = AppConfig(model_uri=api.config.model_uri)
+    config = AppConfig(model_uri=api.config.model_uri, codec_threads=2)
     with TestClient(create_app(replace(api, graph=FusedGraph(fetch_bundle(config.model_uri), config), config=config))) as client:
         for path in sorted((real_data / "photos").glob("*.jpg")):
             response = client.post("/v1/segment?format=png", content=path.read_bytes())

@@ -58,7 +58,13 @@ def test_serve_yaml_is_valid():
 
 @pytest.mark.parametrize(
     ("settings", "num_threads"),
-    [({}, 0), ({"num_gpus": 1}, 2), ({"placement": "split"}, 2), ({"codec_threads": 3}, 3), ({"placement": "split", "codec_threads": 1}, 1)],
+    [
+        ({}, 0),
+        ({"num_gpus": 1}, 2),
+        ({"placement": "split"}, 2),
+        ({"codec_threads": 3}, 3),
+        ({"placement": "split", "codec_threads": 1}, 1),
+    ],
 )
 def test_a_replica_on_a_cpu_does_all_on_one_thread_unless_told_otherwise(settings, num_threads):
     assert AppConfig(model_uri="bundle", **settings).num_codec_threads == num_threads

@@ -68,7 +68,7 @@ def test_what_travels_between_deployments_is_small_and_pickles(segmenter, photo)
 
 
 def test_concurrent_requests_share_a_batch(bundle_folder, photo):
-    config = AppConfig(model_uri=str(bundle_folder))
+    config = AppConfig(model_uri=str(bundle_folder), codec_threads=2)
     graph = FusedGraph(fetch_bundle(config.model_uri), config)
 
     async def main():
