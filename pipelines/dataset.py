@@ -84,38 +84,59 @@ def augmentation(input_size: tuple[int, int]) -> v2.Transform:
 
 
 class ShardedBatchSampler(Sampler[list[Sample]]):
-    """One rank's share of each global batch of one epoch; order and augmentation depend on seed and epoch alone.
+    """One rank's share of every global batch from `first_epoch` and `first_step` on; a function of seed, epoch and step alone.
 
     Every sample comes once an epoch. A remainder is spread over the batches, so none is much smaller than
     `global_batch_size`, and a global batch has the same samples whatever the number of workers.
     """
 
-    def __init__(self, num_samples: int, *, global_batch_size: int, rank: int, world_size: int, seed: int) -> None:
-        if num_samples < world_size:
-            raise ValueError(f"{num_samples} training images for {world_size} workers; use at most {num_samples} workers")
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        global_batch_size: int,
+        rank: int,
+        world_size: int,
+        seed: int,
+        num_epochs: int = 1,
+        first_epoch: int = 0,
+        first_step: int = 0,
+    ) -> None:
+        if min(num_samples, global_batch_size) < world_size:
+            raise ValueError(
+                f"{num_samples} training images in batches of {global_batch_size} for {world_size} workers; "
+                f"use at most {min(num_samples, global_batch_size)} workers, or raise --global-batch-size"
+            )
         self.num_samples = num_samples
-        self.num_batches = max(1, num_samples // max(global_batch_size, world_size))
+        self.steps_per_epoch = max(1, num_samples // global_batch_size)
         self.rank, self.world_size, self.seed = rank, world_size, seed
-        self.epoch = 0
+        self.num_epochs, self.first_epoch, self.first_step = num_epochs, first_epoch, first_step
 
     def __len__(self) -> int:
-        return self.num_batches
+        return (self.num_epochs - self.first_epoch) * self.steps_per_epoch - self.first_step
+
+    def global_batch_size(self, step: int) -> int:
+        """How many samples all workers together see in a step of an epoch."""
+        smallest, larger = divmod(self.num_samples, self.steps_per_epoch)
+        return smallest + (step < larger)
 
     def __iter__(self) -> Iterator[list[Sample]]:
-        random = np.random.default_rng([self.seed, self.epoch])
-        order = random.permutation(self.num_samples)
-        seeds = random.integers(2**62, size=self.num_samples)
-        for batch in np.array_split(order, self.num_batches):
-            yield [Sample(int(index), int(seeds[index])) for index in batch[self.rank :: self.world_size]]
+        # All epochs in one pass: the next one's first batches are read while this one is validated.
+        for epoch in range(self.first_epoch, self.num_epochs):
+            random = np.random.default_rng([self.seed, epoch])
+            order = random.permutation(self.num_samples)
+            seeds = random.integers(2**62, size=self.num_samples)
+            first_step = self.first_step if epoch == self.first_epoch else 0
+            for batch in np.array_split(order, self.steps_per_epoch)[first_step:]:
+                yield [Sample(int(index), int(seeds[index])) for index in batch[self.rank :: self.world_size]]
 
 
 def training_loader(dataset: TrainingSet, sampler: ShardedBatchSampler, *, loader_processes: int, pin_memory: bool) -> DataLoader:
-    """Batches of images (B, 3, H, W) uint8 and masks (B, H, W) int64; set `sampler.epoch` before each pass."""
+    """Batches of images (B, 3, H, W) uint8 and masks (B, H, W) int64, of all epochs that the sampler has."""
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=loader_processes,
-        persistent_workers=loader_processes > 0,
         pin_memory=pin_memory,
         # Ray's worker has threads; a forked child could inherit one of their locks.
         multiprocessing_context="forkserver" if loader_processes else None,
