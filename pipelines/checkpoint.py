@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
@@ -82,11 +83,7 @@ def load_checkpoint(folder: Path, learner: Learner) -> TrainState:
     learner.served.load_state_dict(files[_SERVED])
     if learner.average is not None:
         learner.network.load_state_dict(files[_TRAINED])
-    entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in files[_OPTIMIZER].items():
-        index, _, name = key.partition(".")
-        entries.setdefault(int(index), {})[name] = value
-    learner.optimizer.load_state_dict({"state": entries, "param_groups": learner.optimizer.state_dict()["param_groups"]})
+    _load_moments(learner.optimizer, files[_OPTIMIZER])
     return state
 
 
@@ -98,6 +95,19 @@ def load_weights(folder: Path, network: nn.Module) -> None:
 def verify_checkpoint(folder: Path) -> None:
     """Raises `DamagedCheckpoint` where a file is not as it was written."""
     _read_verified(folder)
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+    groups = optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    entries: dict[int, dict[str, Tensor]] = {}
+    for key, value in moments.items():
+        index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        # In the parameter's memory format: the fused optimiser pairs their values by their place in memory.
+        entry = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+        entries.setdefault(int(index), {})[name] = entry
+    optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
 
 def _read_verified(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainState]:

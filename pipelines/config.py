@@ -72,6 +72,8 @@ class ScaleConfig:
     """Default: an equal share of the CPUs that are free now."""
     loader_processes: int | None = None
     """Processes that read and augment for each worker. Default: none on CPUs, all of the worker's CPUs but one with a GPU."""
+    cache_bytes: int | None = None
+    """Of decoded images that each machine keeps in a file, mapped into memory. Default: a quarter of the free memory; 0: none."""
     max_failures: int = 3
     """How often lost workers are started again from the last checkpoint; a node that its owner takes away does not count."""
     stall_timeout_s: int = 1800

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from models.image import NO_LIMITS
 from models.label_set import IGNORE_INDEX
 from models.spec import SegmenterSpec
 from pipelines.data.records import Record
+from pipelines.example_cache import ExampleCache
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,24 @@ class Sample:
 
 
 class TrainingSet(Dataset):
-    """Images (3, H, W) uint8 with their masks (H, W) int64, by `Sample`."""
+    """Images (3, H, W) uint8 with their masks (H, W) int64, by `Sample`.
 
-    def __init__(self, records: list[Record], spec: SegmenterSpec) -> None:
-        self.records = records
+    Each file is decoded once where `cache_bytes` of disk and memory suffice (None: a part of the free memory; 0: no cache);
+    `data_digest` must change with the files.
+    """
+
+    def __init__(self, records: list[Record], spec: SegmenterSpec, *, data_digest: str = "", cache_bytes: int | None = 0) -> None:
         self.spec = spec
+        key = f"{data_digest} {spec.input_size} {spec.fit_rule}"
+        self.examples = ExampleCache(partial(fitted_example, records, spec), len(records), key, cache_bytes)
         self.augment = augmentation(spec.input_size)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.examples)
 
     def __getitem__(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        fitted, class_map = read_example(self.records[sample.index], self.spec)
-        mask = fit_mask(class_map, self.spec.input_size, self.spec.fit_rule)
-        image = tv_tensors.Image(torch.from_numpy(fitted.pixels).permute(2, 0, 1))
+        pixels, mask = self.examples[sample.index]
+        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
         mask = tv_tensors.Mask(torch.from_numpy(mask))
         if sample.seed is not None:
             with torch.random.fork_rng(devices=[]), _one_thread():
@@ -66,6 +72,12 @@ def read_example(record: Record, spec: SegmenterSpec) -> tuple[InputImage, np.nd
     """The image as the model takes it, and the class map (h, w) uint8 at native resolution."""
     data, class_map = record.read()
     return preprocess(data, spec.input_size, spec.fit_rule, NO_LIMITS), class_map
+
+
+def fitted_example(records: list[Record], spec: SegmenterSpec, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """The image (H, W, 3) uint8 and the mask (H, W) uint8 at the model's input size, before any augmentation."""
+    fitted, class_map = read_example(records[index], spec)
+    return fitted.pixels, fit_mask(class_map, spec.input_size, spec.fit_rule)
 
 
 def augmentation(input_size: tuple[int, int]) -> v2.Transform:

@@ -54,7 +54,8 @@ def main(config: TrainConfig) -> None:
     try:
         _record_refusals(run, data)
         # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
-        result = fit(config, TrainJob(config, spec, ray.put(data), run, share.loader_processes), share, f"{run.name}-{run.run_id[:8]}")
+        job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
+        result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
         best = best_checkpoint(result.filesystem, result.path)
         number = _register(config, spec, run, best, kind, digest)
     except BaseException as error:

@@ -33,6 +33,7 @@ class TrainJob:
     config: TrainConfig
     spec: SegmenterSpec
     data: ray.ObjectRef
+    data_digest: str
     run: TrackedRun
     loader_processes: int
 
@@ -70,7 +71,7 @@ def _train(job: TrainJob, workers: Workers) -> None:
         training_loop(
             learner,
             state,
-            TrainingSet(data.splits["train"], job.spec),
+            TrainingSet(data.splits["train"], job.spec, data_digest=job.data_digest, cache_bytes=job.config.scale.cache_bytes),
             job.config,
             workers,
             clock,

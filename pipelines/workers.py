@@ -58,7 +58,7 @@ class Workers:
         if self.world_size == 1:
             return network
 
-        def average(_: object, bucket: torch.distributed.GradBucket) -> torch.futures.Future[Tensor]:
+        def average(_, bucket):  # PyTorch refuses annotations that are text
             if bucket.is_last():
                 last_bucket_is_ready()
             return allreduce_hook(None, bucket)

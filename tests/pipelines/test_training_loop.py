@@ -1,5 +1,7 @@
 """The loop without Ray: what goes on from a checkpoint equals what never stopped, to the last bit."""
 
+import multiprocessing
+
 import pytest
 import torch
 import torch.distributed
@@ -96,7 +98,8 @@ def test_a_run_that_goes_on_in_mid_epoch_equals_one_that_never_stopped(scenes, t
     with pytest.raises(InterruptedError):
         train(dataset, Folder(tmp_path, at={stop_at}, stop=True))
     resumed, resumed_seen = train(dataset, Folder(tmp_path), resume=True)
-    assert same_bits(whole, resumed)
+    same = same_bits(whole, resumed)
+    assert same
     assert resumed_seen == whole_seen[stop_at // 3 :]
 
 
@@ -104,7 +107,8 @@ def test_training_does_not_depend_on_when_it_is_saved_nor_on_an_average_of_the_w
     dataset = open_dataset(scenes, SMALL, (64, 64))
     learner, _ = train(dataset, Folder(tmp_path))
     often = Folder(tmp_path, at={1, 2, 3, 4})
-    assert same_bits(learner, train(dataset, often)[0])
+    same = same_bits(learner, train(dataset, often)[0])
+    assert same
     assert [(state.epoch, state.step) for state in often.saved] == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (2, 0)]
     plain, _ = train(dataset, Folder(tmp_path), config=make_config(ema_decay=0.0))
     assert plain.served is plain.network
@@ -128,9 +132,10 @@ def test_weights_that_are_no_numbers_are_never_saved(scenes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world_size", [3])
-def test_three_workers_with_unequal_shares_go_on_to_the_same_bits(scenes, tmp_path, world_size):
-    torch.multiprocessing.spawn(_worker, (world_size, scenes, tmp_path), nprocs=world_size)
+def test_three_workers_with_unequal_shares_go_on_to_the_same_bits(scenes, tmp_path):
+    world_size = 3
+    multiprocessing.set_forkserver_preload(["torch", "torchvision", "pipelines.training_loop"])  # imported once
+    torch.multiprocessing.start_processes(_worker, (world_size, scenes, tmp_path), nprocs=world_size, start_method="forkserver")
     results = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(world_size)]
     assert all(result["same_bits"] and result["same_losses"] for result in results)
     for name, weights in results[0]["weights"].items():
@@ -155,7 +160,7 @@ def _worker(rank, world_size, scenes, folder):
     result = {
         "same_bits": same_bits(whole, resumed),
         "same_losses": resumed_seen == whole_seen[1:],
-        "weights": {name: value for name, value in whole.network.named_parameters()},
+        "weights": dict(whole.network.named_parameters()),
     }
     torch.save(result, folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
