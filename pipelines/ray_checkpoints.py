@@ -35,11 +35,13 @@ class RayCheckpoints:
     def due(self) -> bool:
         """Whether the time is up, or a node is about to be taken away."""
         self.steps_to_look -= 1
-        if self.steps_to_look:
-            return False
+        return self.steps_to_look == 0 and self.look()
+
+    def look(self) -> bool:
+        """Lets all workers agree whether to save now, and after how many steps to look again."""
         now = time.monotonic()
-        pace_s = (now - self.last_look) / self.look_every
-        plan = (now - self.last_save >= self.every_s, max(1, round(min(_LOOK_EVERY_S, self.every_s) / max(pace_s, 1e-6))))
+        step_s = max((now - self.last_look) / self.look_every, 1e-6)
+        plan = (now - self.last_save >= self.every_s, max(1, round(min(_LOOK_EVERY_S, self.every_s) / step_s)))
         time_is_up, self.look_every = ray.train.collective.broadcast_from_rank_zero(plan)
         self.steps_to_look, self.last_look = self.look_every, now
         notice = ray.train.get_preemption_info() is not None and not self.preempted
