@@ -15,7 +15,8 @@ from models.label_set import LabelSet
 
 FORMAT = 1
 CARD = "model.json"
-INSTANCE_CHANNELS = 3  # behind the classes: how much a pixel is a centre, and the way to its own, down and to the right
+INSTANCE_CHANNELS = 3  # behind the classes: how much a pixel is an object's centre, and the way to its own, down and to the right
+OFFSET_UNIT = 32  # pixels of the input that 1 stands for in those ways, so that the numbers are of the logits' size
 _HEADS = {False: "semantic", True: "semantic+centre_offset"}
 
 
