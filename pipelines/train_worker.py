@@ -18,16 +18,16 @@ import torch.distributed
 from torch import Tensor, nn
 
 from models.losses import training_loss
-from models.metrics import summarize
+from models.metrics import SegmentationCounts, summarize
 from models.segmenter import Segmenter
 from models.spec import SegmenterSpec
 from models.unet import build_network
 from pipelines.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from pipelines.config import OptimizationConfig, TrainConfig
+from pipelines.counting import count_images
 from pipelines.data.records import LabelledData
 from pipelines.data.sources import draw_if_missing
 from pipelines.dataset import Example, ShardedBatchSampler, TrainingSet, training_loader
-from pipelines.evaluate import count_predictions
 from pipelines.pictures import prediction_sheet
 from pipelines.progress import Progress
 from pipelines.tracking import TrackedRun
@@ -175,10 +175,11 @@ def _validate(network: nn.Module, spec: SegmenterSpec, data: LabelledData, rank:
         for buffer in network.buffers():  # batch norm's statistics differ between workers since the last step
             torch.distributed.broadcast(buffer, src=0)
     segmenter = Segmenter(network, spec, ray.train.torch.get_device())
-    counts = torch.from_numpy(count_predictions(segmenter, data.splits["val"][rank::world_size])).to(segmenter.device)
+    counts = sum(count_images(segmenter, data.splits["val"][rank::world_size]), SegmentationCounts.zeros(len(spec.label_set)))
+    total = torch.from_numpy(counts.vector).to(segmenter.device)
     if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(counts)
-    return summarize(counts.cpu().numpy(), spec.label_set)
+        torch.distributed.all_reduce(total)
+    return summarize(SegmentationCounts.from_vector(total.cpu().numpy(), len(spec.label_set)), spec.label_set)
 
 
 def _pictures(network: nn.Module, spec: SegmenterSpec, data: LabelledData) -> np.ndarray:
