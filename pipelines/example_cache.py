@@ -30,9 +30,12 @@ class ExampleCache:
 
     def __init__(self, read: Callable[[int], Arrays], num_examples: int, key: str, budget_bytes: int | None = None) -> None:
         self.read, self.num_examples = read, num_examples
+        self.capacity = 0
+        if budget_bytes == 0:
+            return
+        budget_bytes = budget_bytes or psutil.virtual_memory().available // _SHARE_OF_FREE_MEMORY
         self.layout = [(array.shape, array.dtype) for array in read(0)]
         self.example_bytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.layout)
-        budget_bytes = psutil.virtual_memory().available // _SHARE_OF_FREE_MEMORY if budget_bytes is None else budget_bytes
         self.capacity = max(0, min(num_examples, (budget_bytes - num_examples) // self.example_bytes))
         self.path = _folder() / f"{_digest(key, _boot(), self.layout)}.examples"
         _delete_unused(self.path)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.losses import segmentation_loss
+from models.losses import training_loss
 from models.spec import SegmenterSpec
 from models.unet import NormalizedNetwork, build_network
 from pipelines.config import TrainConfig
+from pipelines.dataset import Example
 from pipelines.timing import StepClock
 from pipelines.workers import Workers
 
@@ -31,6 +32,7 @@ class Learner:
     average: NormalizedNetwork | None
     """The moving average of the weights, which is validated and served in the network's place; None without one."""
     optimizer: torch.optim.Optimizer
+    num_classes: int
 
     @property
     def served(self) -> NormalizedNetwork:
@@ -46,7 +48,7 @@ def build_learner(config: TrainConfig, spec: SegmenterSpec, workers: Workers, cl
     average = copy.deepcopy(network).requires_grad_(False) if config.optimization.ema_decay else None
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.optimization.weight_decay, fused=True)
     trained = workers.share_gradients(network, lambda: clock.mark("backward"))
-    return Learner(network, torch.compile(trained) if config.scale.compile else trained, average, optimizer)
+    return Learner(network, torch.compile(trained) if config.scale.compile else trained, average, optimizer, len(spec.label_set))
 
 
 @dataclass(frozen=True)
@@ -59,27 +61,28 @@ class StepResult:
 
 
 def train_step(
-    learner: Learner, images: Tensor, masks: Tensor, config: TrainConfig, workers: Workers, clock: StepClock, *, global_batch_size: int
+    learner: Learner, batch: Example, config: TrainConfig, workers: Workers, clock: StepClock, *, global_batch_size: int
 ) -> StepResult:
-    """One step of the optimiser; images (B, 3, H, W) uint8, masks (B, H, W) int64, this worker's share of the global batch.
+    """One step of the optimiser on this worker's share of the global batch, which is on its device.
 
     Every sample weighs the same, whatever the number of workers and the size of their shares.
     """
     learner.optimizer.zero_grad()
-    total = torch.zeros((), dtype=torch.float64, device=images.device)
-    parts = list(_micro_batches(images, masks, config.scale.micro_batch_size))
-    for number, (some_images, some_masks) in enumerate(parts, start=1):
+    device, optimization = batch.image.device, config.optimization
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    parts = list(_micro_batches(batch, config.scale.micro_batch_size))
+    for number, part in enumerate(parts, start=1):
         # Workers take the mean of their gradients: the factor world_size makes a sum over all samples of it.
-        weight = len(some_images) * workers.world_size / global_batch_size
+        weight = len(part.image) * workers.world_size / global_batch_size
         with _no_sharing(learner.trained) if number < len(parts) else nullcontext():
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_bf16(config.optimization.precision, images.device)):
-                logits = learner.trained(some_images)
-            loss = segmentation_loss(logits.float(), some_masks)
+            with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(optimization.precision, device)):
+                outputs = learner.trained(part.image.contiguous(memory_format=torch.channels_last))
+            loss = training_loss(outputs, part.mask, part.instance_map, part.pixel_weights, learner.num_classes, optimization.loss)
             clock.mark("forward")
             (loss * weight).backward()
         clock.mark("backward" if workers.world_size == 1 or number < len(parts) else "all_reduce")
-        total += loss.detach() * len(some_images)
-    norm = nn.utils.clip_grad_norm_(learner.network.parameters(), config.optimization.max_gradient_norm)
+        total += loss.detach() * len(part.image)
+    norm = nn.utils.clip_grad_norm_(learner.network.parameters(), optimization.max_gradient_norm)
     learner.optimizer.step()
     return StepResult(total, norm)
 
@@ -124,9 +127,9 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
 
 
-def _micro_batches(images: Tensor, masks: Tensor, size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    number = math.ceil(len(images) / (size or len(images)))
-    return zip(images.tensor_split(number), masks.tensor_split(number))
+def _micro_batches(batch: Example, size: int | None) -> Iterator[Example]:
+    number = math.ceil(len(batch.image) / (size or len(batch.image)))
+    return (Example(*parts) for parts in zip(*(each.tensor_split(number) for each in batch)))
 
 
 def _no_sharing(trained: nn.Module):

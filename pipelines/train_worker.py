@@ -54,6 +54,15 @@ def _train(job: TrainJob, workers: Workers) -> None:
     draw_if_missing(job.config.data)
     data: LabelledData = ray.get(job.data)
 
+    optimization = job.config.optimization
+    dataset = TrainingSet(
+        data.splits["train"],
+        job.spec,
+        optimization.augmentation,
+        optimization.loss,
+        data_digest=job.data_digest,
+        cache_bytes=job.config.scale.cache_bytes,
+    )
     clock = step_clock(workers.device)
     learner = build_learner(job.config, job.spec, workers, clock)
     checkpoints = RayCheckpoints(workers, job.config.scale.checkpoint_every_s)
@@ -71,12 +80,12 @@ def _train(job: TrainJob, workers: Workers) -> None:
         training_loop(
             learner,
             state,
-            TrainingSet(data.splits["train"], job.spec, data_digest=job.data_digest, cache_bytes=job.config.scale.cache_bytes),
+            dataset,
             job.config,
             workers,
             clock,
             loader_processes=job.loader_processes,
             validate=validated,
             checkpoints=checkpoints,
-            progress=Progress(job.config.optimization.epochs, silent=not workers.is_first),
+            progress=Progress(optimization.epochs, silent=not workers.is_first),
         )

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
-
 from pipelines.checkpoint import TrainState
 from pipelines.config import TrainConfig
-from pipelines.dataset import ShardedBatchSampler, TrainingSet, training_loader
+from pipelines.dataset import Example, ShardedBatchSampler, TrainingSet, training_batches
 from pipelines.epoch_sums import EpochSums, check_finite
 from pipelines.learner import Learner, learning_rate_at, seed_step, set_learning_rate, train_step, update_average
 from pipelines.progress import Progress
@@ -56,7 +54,7 @@ def training_loop(
         first_epoch=state.epoch,
         first_step=state.step,
     )
-    batches = iter(training_loader(dataset, sampler, loader_processes=loader_processes, pin_memory=workers.device.type == "cuda"))
+    batches = training_batches(dataset, sampler, loader_processes=loader_processes, pin_memory=workers.device.type == "cuda")
     num_steps = optimization.epochs * sampler.steps_per_epoch
     progress.begin_run(sampler.steps_per_epoch, state.epoch, state.step)
     for epoch in range(state.epoch, optimization.epochs):
@@ -64,18 +62,17 @@ def training_loop(
         sums = EpochSums(workers, state.sums)
         clock.restart()
         for step in range(state.step, sampler.steps_per_epoch):
-            images, masks = next(batches)
+            batch = next(batches)
             clock.mark("data")
-            images = images.to(workers.device, non_blocking=True, memory_format=torch.channels_last)
-            masks = masks.to(workers.device, non_blocking=True)
+            batch = Example(*(each.to(workers.device, non_blocking=True) for each in batch))
             clock.mark("to_device")
             number = epoch * sampler.steps_per_epoch + step
             seed_step(optimization.seed, number, workers.rank)
             set_learning_rate(learner.optimizer, learning_rate_at(number, num_steps, optimization.learning_rate, optimization.warmup_share))
-            result = train_step(learner, images, masks, config, workers, clock, global_batch_size=sampler.global_batch_size(step))
+            result = train_step(learner, batch, config, workers, clock, global_batch_size=sampler.global_batch_size(step))
             if learner.average is not None:
                 update_average(learner.average, learner.network, number, optimization.ema_decay)
-            sums.add(result, len(images))
+            sums.add(result, len(batch.image))
             clock.mark("optimizer")
             progress.step_done(epoch, step)
             if checkpoints.due():

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from models.metrics import summarize
+from models.metrics import SegmentationCounts, summarize
 from models.segmenter import Segmenter
 from models.spec import SegmenterSpec
 from models.unet import NormalizedNetwork
+from pipelines.counting import count_images
 from pipelines.data.records import Record
-from pipelines.evaluate import count_predictions
 from pipelines.pictures import prediction_sheet
 from pipelines.workers import Workers
 
@@ -23,8 +23,9 @@ def validate(network: NormalizedNetwork, spec: SegmenterSpec, records: Sequence[
     """Metrics over all records: each worker counts its share, the integers are added up."""
     workers.align_buffers(network)
     segmenter = Segmenter(network, spec, workers.device)
-    counts = workers.add_up(torch.from_numpy(count_predictions(segmenter, workers.share_of(records))))
-    return summarize(counts.cpu().numpy(), spec.label_set)
+    counts = sum(count_images(segmenter, workers.share_of(records)), SegmentationCounts.zeros(len(spec.label_set)))
+    total = workers.add_up(torch.from_numpy(counts.vector))
+    return summarize(SegmentationCounts.from_vector(total.cpu().numpy(), len(spec.label_set)), spec.label_set)
 
 
 def validation_pictures(network: NormalizedNetwork, spec: SegmenterSpec, records: Sequence[Record], workers: Workers) -> np.ndarray:

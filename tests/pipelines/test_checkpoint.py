@@ -8,6 +8,7 @@ from models.spec import Architecture, SegmenterSpec
 from models.unet import build_network
 from pipelines.checkpoint import DamagedCheckpoint, Snapshot, TrainState, load_checkpoint, load_weights
 from pipelines.config import OptimizationConfig, TrainConfig
+from pipelines.dataset import Example
 from pipelines.learner import build_learner, train_step
 from pipelines.timing import StepClock
 from pipelines.workers import Workers
@@ -20,7 +21,8 @@ def make_learner(ema_decay=0.9):
     config = TrainConfig("none", optimization=OptimizationConfig(ema_decay=ema_decay))
     learner = build_learner(config, SPEC, Workers(), StepClock())
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    train_step(learner, images, images[:, 0].long(), config, Workers(), StepClock(), global_batch_size=2)
+    masks = images[:, 0].long()
+    train_step(learner, Example(images, masks, masks, torch.ones(masks.shape)), config, Workers(), StepClock(), global_batch_size=2)
     return learner
 
 

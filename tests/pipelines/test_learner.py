@@ -6,6 +6,7 @@ import torch
 from models.label_set import LabelSet
 from models.spec import Architecture, SegmenterSpec
 from pipelines.config import OptimizationConfig, ScaleConfig, TrainConfig
+from pipelines.dataset import Example
 from pipelines.learner import build_learner, learning_rate_at, seed_step, set_learning_rate, train_step, update_average
 from pipelines.timing import StepClock
 from pipelines.workers import Workers
@@ -33,7 +34,8 @@ def test_a_few_steps_learn_one_batch(optimization, scale):
     set_learning_rate(learner.optimizer, 1e-3)
     images = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8)
     masks = (images[:, 0] > 127).long()
-    losses = [train_step(learner, images, masks, config, Workers(), StepClock(), global_batch_size=4).loss.item() for _ in range(15)]
+    batch = Example(images, masks, torch.zeros_like(masks), torch.ones(masks.shape))
+    losses = [train_step(learner, batch, config, Workers(), StepClock(), global_batch_size=4).loss.item() for _ in range(15)]
     assert losses[-1] < 0.7 * losses[0]
 
 
