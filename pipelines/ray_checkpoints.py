@@ -46,6 +46,8 @@ class RayCheckpoints:
         self.steps_to_look, self.last_look = self.look_every, now
         notice = ray.train.get_preemption_info() is not None and not self.preempted
         self.preempted |= notice
+        if notice and self.workers.is_first:
+            print("a node is about to be taken away; saving now", flush=True)
         return time_is_up or notice
 
     def save(self, learner: Learner, state: TrainState, score: dict[str, float] | None = None) -> None:
