@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pipelines.learner import Learner
@@ -53,10 +53,12 @@ class Snapshot:
 
     def write(self, folder: Path) -> None:
         """Writes the files into `folder`, which exists; the last one holds the digests of all."""
+        digests = {}
         for name, tensors in self.tensors.items():
-            save_file(tensors, folder / name)
+            content = save(tensors)
+            (folder / name).write_bytes(content)
+            digests[name] = _digest(content)
         state = asdict(self.state)
-        digests = {name: _digest((folder / name).read_bytes()) for name in self.tensors}
         (folder / STATE).write_text(json.dumps({"state": state, "sha256": digests | {"state": _state_digest(state)}}))
 
 

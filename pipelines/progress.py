@@ -38,7 +38,7 @@ class Progress:
             f"epoch {self.epoch}/{self.num_epochs}  loss {metrics['train_loss']:.3f}  {metrics['samples_per_s']:.1f} images/s  {left}"
         )
         phase, sentence = bottleneck(metrics)
-        if phase != self.bottleneck:
+        if phase != self.bottleneck and metrics["samples_per_s"]:  # none, where only a validation was left to do
             self.bottleneck = phase
             self._print(sentence)
 

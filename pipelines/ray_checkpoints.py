@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow.fs
@@ -31,6 +34,7 @@ class RayCheckpoints:
         self.last_save = self.last_look = time.monotonic()
         self.steps_to_look = self.look_every = _FIRST_LOOK
         self.preempted = False
+        self.writing = threading.Semaphore()
 
     def due(self) -> bool:
         """Whether the time is up, or a node is about to be taken away."""
@@ -51,25 +55,34 @@ class RayCheckpoints:
         return time_is_up or notice
 
     def save(self, learner: Learner, state: TrainState, score: dict[str, float] | None = None) -> None:
-        """Copies the learner and returns; files are written and sent to storage meanwhile."""
+        """Copies the learner and returns; files are written and sent to storage meanwhile, one checkpoint at a time."""
         metrics = score or {SCORE: NO_SCORE}
         if self.workers.is_first:
+            self.writing.acquire()
             snapshot = Snapshot.of(learner, state)
-
-            def write_and_upload(draft: Checkpoint, name: str) -> Checkpoint:
-                snapshot.write(Path(draft.path))
-                return ray.train.get_context().get_storage().persist_current_checkpoint(draft, name)
-
             ray.train.report(
                 metrics,
                 Checkpoint.from_directory(tempfile.mkdtemp(prefix="maskworks-checkpoint-")),
                 checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-                checkpoint_upload_fn=write_and_upload,
-                delete_local_checkpoint_after_upload=True,
+                checkpoint_upload_fn=partial(self._write, snapshot),
             )
         else:
             ray.train.report(metrics, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
         self.last_save = time.monotonic()
+
+    def _write(self, snapshot: Snapshot, draft: Checkpoint, name: str) -> Checkpoint:
+        """The snapshot as files in storage. Where that fails, what was written is taken away: the disk may be full."""
+        storage = ray.train.get_context().get_storage()
+        try:
+            snapshot.write(Path(draft.path))
+            return storage.persist_current_checkpoint(draft, name)
+        except OSError:
+            with suppress(OSError):
+                storage.storage_filesystem.delete_dir(f"{storage.experiment_fs_path}/{name}")
+            raise
+        finally:
+            shutil.rmtree(draft.path, ignore_errors=True)
+            self.writing.release()
 
     def restore(self, learner: Learner) -> TrainState:
         """The state of the newest checkpoint that is whole, now in the learner; of none, the start."""

@@ -37,7 +37,7 @@ def set_ray_train_up(config: TrainConfig) -> None:
 def fit(config: TrainConfig, job: TrainJob, share: Share, name: str) -> ray.train.Result:
     """Trains to the last epoch, with lost workers started again. Raises `TrainingFailed`."""
     storage = config.tracking.storage or str(home() / "checkpoints")
-    _mend_list_of_checkpoints(storage, name)
+    mend_list_of_checkpoints(storage, name)
     trainer = TorchTrainer(
         partial(train_worker, job),
         torch_config=TorchConfig(timeout_s=config.scale.stall_timeout_s),
@@ -62,7 +62,7 @@ def fit(config: TrainConfig, job: TrainJob, share: Share, name: str) -> ray.trai
         raise TrainingFailed(reason_of(error)) from error
 
 
-def _mend_list_of_checkpoints(storage: str, name: str) -> None:
+def mend_list_of_checkpoints(storage: str, name: str) -> None:
     """Drops Ray Train's list where it was written half, or names what is gone; it would refuse to start, and workers do not need it."""
     filesystem, root = (
         pyarrow.fs.FileSystem.from_uri(storage) if "://" in storage else (pyarrow.fs.LocalFileSystem(), str(Path(storage).absolute()))
