@@ -58,6 +58,8 @@ def fit(config: TrainConfig, job: TrainJob, share: Share, name: str) -> ray.trai
     )
     try:
         return trainer.fit()
+    except SystemExit as stopped:  # Ray Train's answer to Ctrl-C
+        raise KeyboardInterrupt from stopped
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         raise TrainingFailed(reason_of(error)) from error
 
