@@ -73,8 +73,7 @@ def load_stage(served: ServedModel, config: AppConfig) -> ModelStage:
 class BatchedModel:
     """The model stage behind a batcher."""
 
-    def __init__(self, served: ServedModel, config: AppConfig) -> None:
-        stage = load_stage(served, config)
+    def __init__(self, stage: ModelStage, config: AppConfig) -> None:
         self.spec = stage.segmenter.spec
         self._room_for_tiles = asyncio.Semaphore(_MAX_TILED)
         self._batcher = Batcher(stage, config.max_batch_size, config.batch_wait_s)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -22,13 +23,16 @@ import ray.train
 import tyro
 from ray.train.torch import TorchTrainer
 
-from models.bundle import save_bundle
+from models.bundle import load_bundle, save_bundle
+from models.golden import FOLDER as GOLDEN
+from models.golden import write_golden
 from models.home import home
 from models.spec import SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
+from models.watch import write_reference
 from pipelines.checkpoint import load_weights
 from pipelines.config import TrainConfig
-from pipelines.data.records import InvalidData, LabelledData
+from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
 from pipelines.resources import NotEnoughResources, Share, worker_share
 from pipelines.tracking import TrackedRun, WrongRun, open_run
@@ -39,6 +43,7 @@ _CHECKPOINTS_KEPT = 2
 # glibc would give a step's large tensors back to the kernel and fault them in again, a quarter of the time of 25 classes on CPUs.
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _REFUSALS_SHOWN = 10
+_REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
 
 
 def main(config: TrainConfig) -> None:
@@ -62,7 +67,7 @@ def main(config: TrainConfig) -> None:
     try:
         result = _fit(config, TrainJob(config, spec, ray.put(data), run, share.loader_processes), share, run_name)
         best = max(result.best_checkpoints, key=lambda entry: entry[1][_SCORE])
-        number = _register(config, spec, run, best, kind, digest)
+        number = _register(config, spec, run, best, data, digest)
     except BaseException as error:
         run.set_status("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
@@ -117,7 +122,7 @@ def _fit(config: TrainConfig, job: TrainJob, share: Share, run_name: str) -> ray
     return trainer.fit()
 
 
-def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, kind: str, digest: str) -> str:
+def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, data: LabelledData, digest: str) -> str:
     checkpoint, metrics = best
     network = build_network(spec.architecture, len(spec.label_set))
     with checkpoint.as_directory() as folder:
@@ -132,7 +137,18 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
     }
     with tempfile.TemporaryDirectory() as folder:
         bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        return run.log_model(bundle, register_as=config.tracking.register or kind, alias=config.tracking.alias)
+        _show_at_work(bundle, data.splits["val"])
+        register_as = config.tracking.register or config.data.partition(":")[0]
+        return run.log_model(bundle, register_as=register_as, alias=config.tracking.alias)
+
+
+def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
+    """Adds what serving compares with: golden pictures, and how photos and answers look, both of validation pictures."""
+    segmenter = load_bundle(bundle)
+    spread = records[:: max(1, len(records) // _REFERENCE_PICTURES)][:_REFERENCE_PICTURES]
+    write_reference(bundle, segmenter, (record.image_path.read_bytes() for record in spread))
+    golden = spread[:: max(1, len(spread) // _GOLDEN_PICTURES)][:_GOLDEN_PICTURES]
+    write_golden(bundle / GOLDEN, segmenter, [record.image_path.read_bytes() for record in golden])
 
 
 def _record_refusals(run: TrackedRun, data: LabelledData) -> None:

@@ -18,9 +18,11 @@ from starlette.testclient import TestClient
 
 from deployments.admission import Admission
 from deployments.api import Api, create_app
+from deployments.catalog import catalog_of
 from deployments.config import AppConfig
 from deployments.graph import FusedGraph
 from deployments.model_source import fetch_bundle
+from deployments.served_version import ServedVersion
 
 MAX_BODY_BYTES = 200_000
 
@@ -54,8 +56,18 @@ def graph(config: AppConfig) -> FusedGraph:
 
 
 @pytest.fixture(scope="session")
-def api(graph: FusedGraph, config: AppConfig) -> Api:
-    return Api(graph, graph.spec, fetch_bundle(config.model_uri).version, config, Admission(config.max_waiting))
+def served(graph: FusedGraph, config: AppConfig) -> ServedVersion:
+    return ServedVersion(fetch_bundle(config.model_uri), graph.spec, graph)
+
+
+@pytest.fixture(scope="session")
+def api(served: ServedVersion, config: AppConfig) -> Api:
+    return api_of(served, config)
+
+
+def api_of(served: ServedVersion, config: AppConfig, num_places: int = 64) -> Api:
+    """The interface with one version."""
+    return Api(catalog_of(served, config, Admission(num_places)), config)
 
 
 @pytest.fixture
