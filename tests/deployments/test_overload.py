@@ -60,7 +60,7 @@ def test_one_too_many_is_refused_with_a_time_to_come_back(served, config):
     *answers, refusal = asyncio.run(main())
     assert [each.status_code for each in answers] == [200, 200]
     assert refusal.status_code == 503 and problem_of(refusal) == "overloaded" and int(refusal.headers["retry-after"]) >= 1
-    assert graph.num_entered == 2 and full.admission.num_inside == 0
+    assert graph.num_entered == 2 and full.models.default.admission.num_inside == 0
 
 
 def test_who_leaves_takes_the_work_along(served, config):
@@ -89,7 +89,7 @@ def test_who_leaves_takes_the_work_along(served, config):
         await create_app(lonely)(scope, receive, send)
 
     asyncio.run(main())
-    assert graph.num_cancelled == 1 and lonely.admission.num_inside == 0
+    assert graph.num_cancelled == 1 and lonely.models.default.admission.num_inside == 0
 
 
 def test_a_deadline_that_passed_is_told_before_decoding(client):
