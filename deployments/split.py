@@ -10,13 +10,13 @@ import asyncio
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
-from ray import serve
 from ray.exceptions import ObjectLostError, RayActorError
 from ray.serve.exceptions import RayServeException, ReplicaUnavailableError
 from ray.serve.handle import DeploymentHandle
@@ -202,7 +202,7 @@ class Model:
     """Versions by their URI. One at a time is loaded, beside those that answer."""
 
     async def __init__(self, config: AppConfig) -> None:
-        self._config = config
+        self._config, self._id = config, uuid.uuid4().hex
         self._shelf: Shelf[_HeldModel] = Shelf(config.model_memory_bytes)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=_be_nice)
         self._housekeeping = asyncio.create_task(self._drop_unused())
@@ -221,12 +221,11 @@ class Model:
 
     async def prepare(self, asked: Asked, champion_uri: str | None, must_have_golden: bool) -> Trial:
         """Loads and tries a version, compared with the champion where that is here."""
-        replica = serve.get_replica_context().replica_id.unique_id
         try:
             await self._load(asked.uri, champion_uri, must_have_golden)
         except VersionRefused as refusal:
-            return Trial(replica, (refusal.reason, str(refusal), refusal.is_its_own))
-        return Trial(replica)
+            return Trial(self._id, (refusal.reason, str(refusal), refusal.is_its_own))
+        return Trial(self._id)
 
     async def check(self) -> None:
         """Returns when the model's thread is free."""

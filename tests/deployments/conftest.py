@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
+from mlflow import MlflowClient
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -23,6 +25,7 @@ from deployments.config import AppConfig
 from deployments.graph import FusedGraph
 from deployments.model_source import fetch_bundle
 from deployments.served_version import ServedVersion
+from tests.deployments.registry_file import RegistryFile, make_bundle
 
 MAX_BODY_BYTES = 200_000
 
@@ -94,3 +97,28 @@ def serving(app: Starlette) -> Iterator[str]:
 def address(api: Api) -> Iterator[str]:
     with serving(create_app(api)) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory, pet_labels) -> list[Path]:
+    root = tmp_path_factory.mktemp("bundles")
+    return [make_bundle(root / str(seed), pet_labels, seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """MLflow takes seconds to make one."""
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_registered_models()
+    return file
+
+
+@pytest.fixture
+def registry(tmp_path, bundles, monkeypatch, empty_database) -> RegistryFile:
+    monkeypatch.setenv("MASKWORKS_HOME", str(tmp_path / "home"))
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    registry = RegistryFile(tmp_path)
+    for bundle in bundles[:2]:
+        registry.register(bundle)
+    registry.move("1")
+    return registry

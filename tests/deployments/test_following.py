@@ -2,156 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import json
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from deployments.catalog import Catalog, build_catalog
-from deployments.config import AppConfig
-from deployments.following import FollowedModel
-from deployments.formats import NPY
-from deployments.metrics import Metrics
 from deployments.model_source import ModelNotFound
-from deployments.query import Query
-from deployments.served_version import ServedVersion, VersionRefused, load_version
-from models.bundle import load_bundle, save_bundle
-from models.fit import preprocess
+from deployments.served_version import VersionRefused
 from models.golden import FOLDER as GOLDEN
-from models.golden import write_golden
 from models.label_set import LabelSet
-from models.restore import restore_class_map
-from models.spec import Architecture, SegmenterSpec
-from models.unet import build_network
-from tests.deployments.conftest import encode_photo
+from tests.deployments.registry_file import ALIAS, RegistryFile, Service, make_bundle, mask_of, mask_of_bundle
 
-ALIAS = "champion"
+pytestmark = pytest.mark.slow
 
 
-class Registry:
-    """MLflow in a file, whose versions of `shelf` are folders that a test can spoil."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.file = root, root / "mlflow.db"
-        self.uri = f"sqlite:///{self.file}"
-        self.client = MlflowClient(self.uri)
-        self.client.create_registered_model("shelf")
-
-    def register(self, bundle: Path) -> str:
-        model = self.root / f"model-{len(list(self.root.glob('model-*')))}"
-        shutil.copytree(bundle, model / "artifacts" / "bundle")
-        (model / "MLmodel").write_text("flavors: {}\n")
-        return str(self.client.create_model_version("shelf", source=str(model)).version)
-
-    def move(self, number: str, alias: str = ALIAS) -> None:
-        self.client.set_registered_model_alias("shelf", alias, number)
-
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """No database answers meanwhile."""
-        content = self.file.read_bytes()
-        self.file.write_bytes(b"no database" * 1000)
-        yield
-        self.file.write_bytes(content)
-
-    def tags(self, number: str) -> dict[str, str]:
-        return self.client.get_model_version("shelf", number).tags
-
-
-def make_bundle(folder: Path, labels: LabelSet, seed: int, decoder_channels: int = 32) -> Path:
-    """A bundle with golden pictures, unlike those of other seeds."""
-    torch.manual_seed(seed)
-    spec = SegmenterSpec(Architecture(decoder_channels=decoder_channels), labels, (64, 64))
-    save_bundle(folder, build_network(spec.architecture, len(labels)), spec, {})
-    y, x = np.mgrid[:60, :80]
-    picture = np.stack([x * 3, y * 4, (x * y) % 256], axis=-1).astype(np.uint8)
-    write_golden(folder / GOLDEN, load_bundle(folder), [encode_photo(picture), encode_photo(picture[::-1, ::-1].copy())])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory, pet_labels) -> list[Path]:
-    root = tmp_path_factory.mktemp("bundles")
-    return [make_bundle(root / str(seed), pet_labels, seed) for seed in range(3)]
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory) -> Path:
-    """MLflow takes seconds to make one."""
-    file = tmp_path_factory.mktemp("database") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_registered_models()
-    return file
-
-
-@pytest.fixture
-def registry(tmp_path, bundles, monkeypatch, empty_database) -> Registry:
-    monkeypatch.setenv("MASKWORKS_HOME", str(tmp_path / "home"))
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    registry = Registry(tmp_path)
-    for bundle in bundles[:2]:
-        registry.register(bundle)
-    registry.move("1")
-    return registry
-
-
-class Counting(Metrics):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reasons: list[str] = []
-
-    def refused_version(self, reason: str) -> None:
-        super().refused_version(reason)
-        self.reasons.append(reason)
-
-
-class Service:
-    """A service without HTTP, whose thread does not run: the test looks."""
-
-    def __init__(self, registry: Registry, **settings) -> None:
-        self.metrics = Counting()
-        config = AppConfig(model_uri=f"models:/shelf@{ALIAS}", tracking_uri=registry.uri, max_batch_size=1, **settings)
-        self.catalog: Catalog = build_catalog(config, load_version, self.metrics)
-        self.model: FollowedModel = self.catalog.default
-
-    def start(self) -> Service:
-        self.model.start()
-        return self
-
-    @property
-    def version(self) -> str:
-        return self.model.current.version
-
-    def look(self) -> str:
-        self.model.look()
-        return self.version
-
-
-def mask_of(version: ServedVersion, photo: bytes) -> np.ndarray:
-    answer = asyncio.run(version.graph.segment(photo, Query(NPY)))
-    return np.load(io.BytesIO(answer.body))
-
-
-def mask_of_bundle(folder: Path, photo: bytes) -> np.ndarray:
-    segmenter = load_bundle(folder)
-    return restore_class_map(segmenter.predict([preprocess(photo, segmenter.spec.input_size, segmenter.spec.fit_rule)])[0])
-
-
-def test_a_moved_alias_is_served_and_each_answer_is_its_versions(registry, bundles, photo):
+def test_a_moved_alias_is_served_and_each_answer_is_its_versions(registry: RegistryFile, bundles, photo):
     service = Service(registry).start()
     masks = {"shelf/1": mask_of_bundle(bundles[0], photo), "shelf/2": mask_of_bundle(bundles[1], photo)}
     assert (masks["shelf/1"] != masks["shelf/2"]).any()
