@@ -45,14 +45,14 @@ class TrainingSet(Dataset):
         image = tv_tensors.Image(torch.from_numpy(fitted.pixels).permute(2, 0, 1))
         mask = tv_tensors.Mask(torch.from_numpy(mask))
         if sample.seed is not None:
-            with torch.random.fork_rng(devices=[]), _one_thread():
+            with torch.random.fork_rng(devices=[]), one_thread():
                 torch.manual_seed(sample.seed)
                 image, mask = self.augment(image, mask)
         return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """For small tensors: threads wait for each other longer than they compute, the more so on a busy machine."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

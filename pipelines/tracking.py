@@ -152,16 +152,20 @@ def download_bundle(model_uri: str, tracking_uri: str | None = None) -> Path:
     """
     if not model_uri.startswith(("runs:/", "models:/")):
         return Path(model_uri)
-    uri = resolve_tracking_uri(tracking_uri)
-    mlflow.set_tracking_uri(uri)  # as an argument it is forgotten on the way from a version to the logged model behind it
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(model_uri))
-    except MlflowException as error:
-        raise InvalidBundle(f"{model_uri} cannot be had from {uri} ({error.message.splitlines()[0]}); check both") from error
-    cards = list(folder.rglob("model.json"))
+    cards = list(download(model_uri, resolve_tracking_uri(tracking_uri)).rglob("model.json"))
     if len(cards) != 1:
         raise InvalidBundle(f"{model_uri} holds {len(cards)} bundles; name a model that training registered")
     return cards[0].parent
+
+
+def download(uri: str, tracking_uri: str) -> Path:
+    """A local copy of the file or folder that runs:/ or models:/ names. Raises `InvalidBundle`."""
+    mlflow.set_tracking_uri(tracking_uri)  # as an argument it is forgotten on the way from a version to the logged model behind it
+    try:
+        return Path(mlflow.artifacts.download_artifacts(uri))
+    except (MlflowException, OSError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise InvalidBundle(f"{uri} cannot be had from {tracking_uri} ({reason}); check both") from error
 
 
 def _check_resumable(found: Run, run_name: str, params: dict[str, str]) -> None:

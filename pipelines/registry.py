@@ -1,0 +1,161 @@
+"""All that promotion says to MLflow's registry: versions, the alias `champion`, who held it before, what the gate found.
+
+Tags of a registered model: `promotion.history`, the versions that were champion as a JSON list, the present one last; and
+`promotion.claim`, who moved the alias last or is about to. Tags of a version: `gate.*`, what the gate found; `champion.*`, since
+when and why it is the champion, and until when it was; `data.*`, what it was trained on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from models.spec import CARD, read_card
+from pipelines.tracking import download, download_bundle
+
+T = TypeVar("T")
+CHAMPION = "champion"
+_HISTORY, _CLAIM = "promotion.history", "promotion.claim"
+_LONGEST_HISTORY = 50  # versions
+_LONGEST_TAG = 4000  # characters, below the limits of MLflow's stores
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+
+
+class RegistryError(ValueError):
+    """A registry that cannot be asked, or not for this."""
+
+
+class NotInRegistry(RegistryError):
+    """A name or a version that is not there."""
+
+
+class Overtaken(RegistryError):
+    """Somebody else moved the alias meanwhile."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The versions of one registered model."""
+
+    tracking_uri: str
+    name: str
+
+    def champion(self) -> str | None:
+        """The version that the alias `champion` stands for; None where there is no such alias."""
+        number = self._model().aliases.get(CHAMPION)
+        return None if number is None else str(number)
+
+    def history(self) -> list[str]:
+        """The versions that were champion, oldest first; the present champion, whoever made it so, is the last."""
+        try:
+            history = [str(version) for version in json.loads(self._model().tags.get(_HISTORY, "[]"))]
+        except (ValueError, TypeError) as error:
+            raise RegistryError(f"the tag {_HISTORY} of {self.name} is no JSON list ({error}); delete or mend it in MLflow") from error
+        champion = self.champion()
+        return history if champion in (None, *history[-1:]) else [*history, champion]
+
+    def run_of(self, version: str) -> str | None:
+        """The run that made the version; None where it was registered without one. Raises `NotInRegistry` where the version is not there."""
+        return self._ask(lambda client: client.get_model_version(self.name, version)).run_id
+
+    def has(self, version: str) -> bool:
+        """Whether the version is there."""
+        try:
+            self.run_of(version)
+        except NotInRegistry:
+            return False
+        return True
+
+    def bundle(self, version: str) -> Path:
+        """The version's bundle on this machine. Raises `models.spec.InvalidBundle`."""
+        return download_bundle(f"models:/{self.name}/{version}", self.tracking_uri)
+
+    def card(self, version: str) -> dict:
+        """The version's model.json, fetched without the weights. Raises `models.spec.InvalidBundle`."""
+        return read_card(download(f"models:/{self.name}/{version}/artifacts/bundle/{CARD}", self.tracking_uri).parent)
+
+    def move_champion(self, to: str, *, expected: str | None, history: list[str], why: str) -> None:
+        """Moves the alias from the version `expected` to `to`. Raises `Overtaken` where somebody else moved it.
+
+        MLflow cannot compare and set. Where it is a SQLite file, a lock beside the file keeps promotions apart. With a server, each
+        leaves its claim, looks where the alias stands, moves it, and has won if then its claim is still there and the alias where
+        it put it. Of two, the one whose claim came first finds the other's at the end, or was done before it, and then the other
+        finds the alias moved. So there are never two winners; at worst both are told, with the champion's name.
+        """
+        claim = f"{uuid.uuid4().hex} version {to} {now()} {socket.gethostname()}"
+        with self._alone():
+            self._check_champion(expected)
+            self._set_tag(_CLAIM, claim)
+            self._check_champion(expected)
+            self._ask(lambda client: client.set_registered_model_alias(self.name, CHAMPION, to))
+            model = self._model()
+            if model.tags.get(_CLAIM) != claim or str(model.aliases.get(CHAMPION)) != to:
+                raise Overtaken(f"another promotion of {self.name} ran at the same time; the champion is now version {self.champion()}")
+            self._set_tag(_HISTORY, json.dumps(history[-_LONGEST_HISTORY:]))
+        self._tell_versions(to, expected, why)
+
+    def tag_version(self, version: str, tags: dict[str, str]) -> None:
+        """Sets the version's tags; values that are too long for MLflow are cut."""
+        for key, value in tags.items():
+            self._ask(lambda client, key=key, value=value: client.set_model_version_tag(self.name, version, key, value[:_LONGEST_TAG]))
+
+    def log_text(self, run_id: str, text: str, path: str) -> str:
+        """Records the text under the run's artifact path; the URI of it."""
+        self._ask(lambda client: client.log_text(run_id, text, path))
+        return f"runs:/{run_id}/{path}"
+
+    def _tell_versions(self, to: str, before: str | None, why: str) -> None:
+        moment = now()
+        self.tag_version(to, {"champion.since": moment, "champion.why": why})
+        self._ask(lambda client: client.delete_model_version_tag(self.name, to, "champion.until"))
+        if before is not None:
+            self.tag_version(before, {"champion.until": f"{moment}, when version {to} took over: {why}"})
+
+    def _check_champion(self, expected: str | None) -> None:
+        champion = self.champion()
+        if champion != expected:
+            raise Overtaken(
+                f"the champion of {self.name} was version {expected} and is version {champion} now: another promotion was faster; "
+                "run the command again to compare with that one"
+            )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        path = self.tracking_uri.removeprefix("sqlite:///")
+        if path == self.tracking_uri:
+            yield
+            return
+        with open(f"{path}.promotion-lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when this process ends, however it does
+            yield
+
+    def _model(self):
+        return self._ask(lambda client: client.get_registered_model(self.name))
+
+    def _set_tag(self, key: str, value: str) -> None:
+        self._ask(lambda client: client.set_registered_model_tag(self.name, key, value))
+
+    def _ask(self, question: Callable[[MlflowClient], T]) -> T:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # seconds, not minutes, until a server is said to be away
+        try:
+            return question(MlflowClient(self.tracking_uri))
+        except MlflowException as error:
+            kind = NotInRegistry if error.error_code == _MISSING else RegistryError
+            raise kind(f"{self.tracking_uri}: {error.message.splitlines()[0][:200]}; check the name, the version and MLflow") from error
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
