@@ -80,7 +80,7 @@ def stored_and_upright_size(data: bytes) -> tuple[tuple[int, int], tuple[int, in
 
 
 def orient(array: np.ndarray, data: bytes) -> np.ndarray:
-    """`array` (h, w) uint8, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
+    """`array` (h, w) uint8 or int32, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
     return _turn(array, _orientation(_open(data, NO_LIMITS)))
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from models.image import orient, stored_and_upright_size
+from models.instance_mask import InstanceMask
 from models.label_set import IGNORE_INDEX, InvalidLabelSet, LabelSet
 from pipelines.data.records import InvalidData, LabelledData, Record, Refusal, check_records, hold_out
 
@@ -42,23 +45,40 @@ class CocoAnnotation:
         Annotations may be in the upright frame, or in the frame of the file before EXIF turns it; the stated size tells
         which, and upright is taken where it fits both. Raises `InvalidData` where it fits neither.
         """
+        values = [IGNORE_INDEX if each.is_crowd else each.class_index for each in self.objects]
+        return self._upright(image, lambda size: self._paint(np.full(size, self.background, np.uint8), values))
+
+    def instance_map(self, image: bytes) -> np.ndarray:
+        """Which object each pixel shows, (h, w) int32, numbered from 1 as they are listed; crowds are 0. Raises as `class_map`."""
+        numbers = [0 if each.is_crowd else number for number, each in enumerate(self.objects, 1)]
+        return self._upright(image, lambda size: self._paint(np.zeros(size, np.int32), numbers))
+
+    def instances(self, image: bytes) -> list[InstanceMask]:
+        """Each object whole, also where another hides it, as people drew it. Raises as `class_map`."""
+        return [
+            InstanceMask(
+                each.class_index, _run_lengths(self._upright(image, partial(_rasterize, each.segmentation))), is_crowd=each.is_crowd
+            )
+            for each in self.objects
+        ]
+
+    def _upright(self, image: bytes, draw: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
+        """What `draw` gives for the annotations' own size, as a person sees it."""
         stored, upright = stored_and_upright_size(image)
         size = self.size or upright
         if size not in (stored, upright):
             raise InvalidData(
                 f"the annotations are for {size[1]} x {size[0]} pixels, the photo has {upright[1]} x {upright[0]}; correct width and height, or the polygons, in the JSON"
             )
-        drawn = self._draw(size)
+        drawn = draw(size)
         return drawn if size == upright else orient(drawn, image)
 
-    def _draw(self, size: tuple[int, int]) -> np.ndarray:
-        class_map = np.full(size, self.background, np.uint8)
-        regions = [
-            (_rasterize(each.segmentation, size), IGNORE_INDEX if each.is_crowd else each.class_index, each) for each in self.objects
-        ]
+    def _paint(self, canvas: np.ndarray, values: list[int]) -> np.ndarray:
+        """`canvas` with each object's value over it, in an order that leaves smaller objects on larger ones, and these on crowds."""
+        regions = [(_rasterize(each.segmentation, canvas.shape), value, each) for value, each in zip(values, self.objects)]
         for region, value, _ in sorted(regions, key=lambda entry: (not entry[2].is_crowd, -int(entry[0].sum()))):
-            class_map[region] = value
-        return class_map
+            canvas[region > 0] = value
+        return canvas
 
 
 def read_coco(root: Path) -> LabelledData:
@@ -172,7 +192,7 @@ def _object(annotation: dict, index_of: dict[int, int]) -> CocoObject:
 
 
 def _rasterize(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
-    """The object's pixels, (h, w) bool."""
+    """The object's pixels, (h, w) uint8, 0 and 1."""
     h, w = size
     if isinstance(segmentation, dict) and list(segmentation.get("size", ())) != [h, w]:
         raise InvalidData(f"run lengths are for {segmentation.get('size')}, the image is {[h, w]} (height, width); export them again")
@@ -182,9 +202,15 @@ def _rasterize(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
             if isinstance(segmentation, list) or isinstance(segmentation["counts"], list)
             else segmentation
         )
-        return coco_mask.decode(coco_mask.merge(rles) if isinstance(rles, list) else rles).astype(bool)
+        return coco_mask.decode(coco_mask.merge(rles) if isinstance(rles, list) else rles)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InvalidData(f"a segmentation cannot be read ({error}); export it as polygons or run lengths") from error
+
+
+def _run_lengths(region: np.ndarray) -> dict:
+    """COCO's compressed run lengths of `region` (h, w) uint8."""
+    code = coco_mask.encode(np.asfortranarray(region))
+    return {"size": list(region.shape), "counts": code["counts"].decode("ascii")}
 
 
 def _with_val(splits: dict[str, list[Record]]) -> dict[str, list[Record]]:

@@ -34,6 +34,12 @@ class MaskFile:
         self._check(np.unique(values))
         return np.where(values == IGNORE_INDEX, IGNORE_INDEX, values - self.first_value).astype(np.uint8)
 
+    def instance_map(self, image: bytes) -> None:
+        """None: a class map does not tell two touching objects apart."""
+
+    def instances(self, image: bytes) -> None:
+        """None, as for `instance_map`."""
+
     def _values(self) -> np.ndarray:
         try:
             with Image.open(self.path, formats=("PNG",)) as image:

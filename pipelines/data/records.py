@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from models.image import NO_LIMITS, decode_image
+from models.instance_mask import InstanceMask
 from models.label_set import LabelSet
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
@@ -27,6 +28,12 @@ class Annotation(Protocol):
 
     def class_map(self, image: bytes) -> np.ndarray:
         """The class index of each pixel of the upright image, (h, w) uint8, `IGNORE_INDEX` where nobody says."""
+
+    def instance_map(self, image: bytes) -> np.ndarray | None:
+        """Which object each pixel shows, (h, w) int32: 0 none, else from 1, perhaps with gaps. None where objects are not told apart."""
+
+    def instances(self, image: bytes) -> list[InstanceMask] | None:
+        """Each object whole, also where another hides it; crowds too. None where objects are not told apart."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,8 @@ def _what_is_wrong(record: Record) -> str | None:
 
 def _record_digest(record: Record) -> bytes:
     image, class_map = record.read()
-    return hashlib.sha256(image).digest() + hashlib.sha256(class_map.tobytes()).digest()
+    maps = [class_map, record.annotation.instance_map(image)]
+    return b"".join(hashlib.sha256(part).digest() for part in (image, *(each.tobytes() for each in maps if each is not None)))
 
 
 def _in_threads(function: Callable, items: list) -> list:
