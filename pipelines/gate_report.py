@@ -66,6 +66,8 @@ def _table(comparison: Comparison) -> list[str]:
     for metric, value in comparison.challenger.items():
         change = comparison.differences.get(metric)
         kind, _, name = metric.partition("/")
+        if name and kind != "iou":
+            continue  # the JSON has them
         rows.append(
             (
                 metric,
@@ -73,7 +75,7 @@ def _table(comparison: Comparison) -> list[str]:
                 _number(value),
                 f"{change.value:+.4f}" if change else "",
                 f"{change.low:+.4f} to {change.high:+.4f}" if change else "",
-                str(comparison.pictures_of[name]) if kind == "iou" and name else "",
+                str(comparison.pictures_of[name]) if name else "",
             )
         )
     slowdown = f"x {comparison.slowdown:.2f}" if comparison.slowdown else ""

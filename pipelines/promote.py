@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -64,7 +65,9 @@ class PromoteConfig:
 
 def main(config: PromoteConfig) -> None:
     """Moves the champion and says so, or raises one of `REFUSALS`."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for library in ("mlflow", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     registry = Registry(resolve_tracking_uri(config.tracking_uri), config.name)
     print(roll_back(registry) if config.rollback else promote(registry, config))
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ T = TypeVar("T")
 CHAMPION = "champion"
 _HISTORY, _CLAIM = "promotion.history", "promotion.claim"
 _LONGEST_HISTORY = 50  # versions
+_WAIT_S = 2  # many times what a registry takes to move an alias
 _LONGEST_TAG = 4000  # characters, below the limits of MLflow's stores
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 
@@ -90,20 +92,24 @@ class Registry:
         """Moves the alias from the version `expected` to `to`. Raises `Overtaken` where somebody else moved it.
 
         MLflow cannot compare and set. Where it is a SQLite file, a lock beside the file keeps promotions apart. With a server, each
-        leaves its claim, looks where the alias stands, moves it, and has won if then its claim is still there and the alias where
-        it put it. Of two, the one whose claim came first finds the other's at the end, or was done before it, and then the other
-        finds the alias moved. So there are never two winners; at worst both are told, with the champion's name.
+        leaves its claim, waits, and goes on only if the claim is still its own and the champion still the expected one: of several,
+        the one that claimed last. It is alone as long as moving the alias takes less than the wait: whoever claims after it has
+        looked finds the alias moved when its own wait is over. An alias that is moved by hand obeys none of this.
+        Source: Fischer's timed mutual exclusion, in Lamport, A Fast Mutual Exclusion Algorithm, 1987, section 2.
         """
         claim = f"{uuid.uuid4().hex} version {to} {now()} {socket.gethostname()}"
         with self._alone():
             self._check_champion(expected)
             self._set_tag(_CLAIM, claim)
+            if not self._lock_file:
+                time.sleep(_WAIT_S)
+            if self._model().tags.get(_CLAIM) != claim:
+                raise Overtaken(f"another promotion of {self.name} runs at this moment; see which version it makes champion, and try again")
             self._check_champion(expected)
             self._ask(lambda client: client.set_registered_model_alias(self.name, CHAMPION, to))
-            model = self._model()
-            if model.tags.get(_CLAIM) != claim or str(model.aliases.get(CHAMPION)) != to:
-                raise Overtaken(f"another promotion of {self.name} ran at the same time; the champion is now version {self.champion()}")
             self._set_tag(_HISTORY, json.dumps(history[-_LONGEST_HISTORY:]))
+            if self.champion() != to:
+                raise Overtaken(f"the alias of {self.name} was moved at the same moment; the champion is version {self.champion()}")
         self._tell_versions(to, expected, why)
 
     def tag_version(self, version: str, tags: dict[str, str]) -> None:
@@ -131,14 +137,16 @@ class Registry:
                 "run the command again to compare with that one"
             )
 
+    @property
+    def _lock_file(self) -> str | None:
+        path = self.tracking_uri.removeprefix("sqlite:///")
+        return None if path == self.tracking_uri else f"{path}.promotion-lock"
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        path = self.tracking_uri.removeprefix("sqlite:///")
-        if path == self.tracking_uri:
-            yield
-            return
-        with open(f"{path}.promotion-lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when this process ends, however it does
+        with open(self._lock_file or os.devnull, "w") as file:
+            if self._lock_file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when this process ends, however it does
             yield
 
     def _model(self):

@@ -4,7 +4,6 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 
 import pytest
 from mlflow import MlflowClient
@@ -87,11 +86,7 @@ def test_a_promotion_that_looked_before_another_was_done_is_told_who_won(registr
     assert registry.history() == ["1", "2"]
 
 
-@pytest.mark.parametrize("locked", [True, False], ids=["beside_a_file", "as_with_a_server"])
-def test_of_promotions_at_the_same_moment_at_most_one_wins_and_it_is_champion(registry, locked, monkeypatch):
-    """The second kind without the lock, as where MLflow is a server."""
-    if not locked:
-        monkeypatch.setattr(Registry, "_alone", lambda self: nullcontext())
+def test_of_two_promotions_at_the_same_moment_one_wins_and_the_other_is_told(registry):
     promote(registry, "1")
     for _ in range(5):
         together = threading.Barrier(2)
@@ -106,9 +101,35 @@ def test_of_promotions_at_the_same_moment_at_most_one_wins_and_it_is_champion(re
 
         with ThreadPoolExecutor(2) as racers:
             winners = [version for version in racers.map(race, ["2", "3"]) if version]
-        assert winners in ([], [registry.champion()])
-        assert winners or not locked
-        MlflowClient(registry.tracking_uri).set_registered_model_alias(registry.name, "champion", "1")
+        assert winners == [registry.champion()]
+        assert registry.history() == ["1", *winners]
+        roll_back(registry)
+
+
+@pytest.fixture
+def as_on_a_server(monkeypatch):
+    """Registries in which no lock keeps promotions apart; what the returned function is given is done in the first one's wait."""
+    meanwhile = []
+    monkeypatch.setattr(Registry, "_lock_file", None)
+    monkeypatch.setattr("pipelines.registry.time.sleep", lambda seconds: meanwhile.pop(0)() if meanwhile else None)
+    return meanwhile.append
+
+
+def test_without_a_lock_whoever_claims_last_wins_and_the_other_is_told(registry, as_on_a_server):
+    promote(registry, "1")
+    as_on_a_server(lambda: promote(registry, "2"))
+    with pytest.raises(Overtaken, match="another promotion"):
+        registry.move_champion("3", expected="1", history=["1", "3"], why="a race")
+    assert registry.champion() == "2"
+    assert registry.history() == ["1", "2"]
+
+
+def test_without_a_lock_an_alias_moved_in_the_wait_stays(registry, uri, as_on_a_server):
+    promote(registry, "1")
+    as_on_a_server(lambda: MlflowClient(uri).set_registered_model_alias(registry.name, "champion", "2"))
+    with pytest.raises(Overtaken, match="was version 1 and is version 2 now"):
+        registry.move_champion("3", expected="1", history=["1", "3"], why="a race")
+    assert registry.champion() == "2"
 
 
 def test_versions_and_the_model_tell_since_when_and_why(registry, uri):
