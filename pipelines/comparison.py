@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +12,14 @@ import torch
 from tqdm import tqdm
 
 from models.label_set import LabelSet
-from models.metrics import Outcomes, metrics_of
+from models.metrics import summarize
 from models.segmenter import Segmenter
 from pipelines.bootstrap import Interval, difference_intervals
-from pipelines.counting import count_images
+from pipelines.counting import Evaluation, count_images
 from pipelines.data.records import Record
-from pipelines.dataset import one_thread, read_example
+from pipelines.dataset import read_example
 
-_TIMED_PICTURES = 40
+_TIMED_PICTURES, _TIMED_ROUNDS = 20, 3
 
 
 class UnsoundModel(ValueError):
@@ -51,17 +52,17 @@ def compare(challenger: Segmenter, champion: Segmenter | None, records: Sequence
     """Both on the same records, at native resolution, with a bar that shows how far it is. Raises `UnsoundModel`."""
     check_sound(challenger, records[0])
     label_set = challenger.spec.label_set
-    outcomes = _measure(challenger, records, "challenger")
-    reference = _measure(champion, records, "champion") if champion else None
-    latencies_s = _latencies([challenger, champion] if champion else [challenger], records)
-    pictures_of = (outcomes.regions[..., 0] + outcomes.regions[..., 2] > 0).sum(axis=0)
+    own = _evaluate(challenger, records, "challenger")
+    other = _evaluate(champion, records, "champion") if champion else None
+    latencies_s = _latencies_s([challenger, champion] if champion else [challenger], records)
+    pictures_of = (own.images.regions[..., 0] + own.images.regions[..., 2] > 0).sum(axis=0)
     return Comparison(
         label_set=label_set,
         num_pictures=len(records),
         pictures_of=dict(zip(label_set.names, pictures_of.tolist())),
-        challenger=_summed(outcomes, label_set),
-        champion=_summed(reference, label_set) if reference else {},
-        differences=difference_intervals(outcomes, reference, label_set) if reference else {},
+        challenger=summarize(own.total, label_set),
+        champion=summarize(other.total, label_set) if other else {},
+        differences=difference_intervals(own.images, other.images, label_set) if other else {},
         latency_s=latencies_s[0],
         champion_latency_s=latencies_s[1] if champion else None,
     )
@@ -77,28 +78,31 @@ def check_sound(segmenter: Segmenter, record: Record) -> None:
         raise UnsoundModel("it predicts probabilities that are NaN; train again")
 
 
-def _measure(segmenter: Segmenter, records: Sequence[Record], title: str) -> Outcomes:
-    counted = tqdm(count_images(segmenter, records), title, total=len(records), unit="picture")
-    return Outcomes.stack(counts.outcomes for counts in counted)
+def _evaluate(segmenter: Segmenter, records: Sequence[Record], title: str) -> Evaluation:
+    counts = count_images(segmenter, records)
+    return Evaluation.of(tqdm(counts, title, total=len(records), unit="picture", disable=None), segmenter.spec.label_set)
 
 
-def _summed(images: Outcomes, label_set: LabelSet) -> dict[str, float]:
-    metrics = metrics_of(images.weighted(np.ones((1, len(images))))[0], label_set)
-    return {name: float(value) for name, value in metrics.items() if not np.isnan(value)}
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
-def _latencies(segmenters: list[Segmenter], records: Sequence[Record]) -> list[float]:
-    """The median seconds of each for one picture, taken in turns, so that what else the machine does slows all of them."""
+def _latencies_s(segmenters: list[Segmenter], records: Sequence[Record]) -> list[float]:
+    """The median of each over the pictures, in turns; of each picture the best of some rounds, since a busy machine only slows."""
     timed = records[:: -(-len(records) // _TIMED_PICTURES)]
-    seconds = np.empty((len(segmenters), len(timed)))
-    with one_thread():
-        for number, record in enumerate(timed):
-            images = [read_example(record, segmenter.spec)[0] for segmenter in segmenters]
-            turns = list(range(len(segmenters)))
-            for which in turns if number % 2 else turns[::-1]:
-                if number == 0:
-                    segmenters[which].predict([images[which]])  # warms it
-                start = time.perf_counter()
-                segmenters[which].predict([images[which]])
-                seconds[which, number] = time.perf_counter() - start
-    return np.median(seconds, axis=1).tolist()
+    images = [[read_example(record, segmenter.spec)[0] for record in timed] for segmenter in segmenters]
+    seconds = np.empty((_TIMED_ROUNDS, len(segmenters), len(timed)))
+    with _one_thread():
+        for segmenter, (first, *_) in zip(segmenters, images):
+            segmenter.predict([first])  # warms it
+        for round_, picture, which in np.ndindex(_TIMED_ROUNDS, len(timed), len(segmenters)):
+            start = time.perf_counter()
+            segmenters[which].predict([images[which][picture]])
+            seconds[round_, which, picture] = time.perf_counter() - start
+    return np.median(seconds.min(axis=0), axis=1).tolist()

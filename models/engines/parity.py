@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from models.engines import Engine
-from models.metrics import class_iou, confusion_counts, pixel_accuracy
+from models.metrics import class_iou, confusion_counts, pixel_accuracy, region_outcomes
 
 _BATCH_SIZE = 8
 
@@ -33,8 +33,9 @@ def compare(reference: Engine, engine: Engine, images: np.ndarray) -> Parity:
         classes = [probabilities.argmax(axis=1).astype(np.uint8) for probabilities in (expected, given)]
         counts = counts + confusion_counts(*classes, num_classes=expected.shape[1])
         largest = max(largest, float(np.abs(expected - given).max()))
-    iou = [None if np.isnan(value) else float(value) for value in class_iou(counts)]
-    return Parity(len(images), pixel_accuracy(counts), iou, largest)
+    outcomes = region_outcomes(counts)
+    iou = [None if np.isnan(value) else float(value) for value in class_iou(outcomes)]
+    return Parity(len(images), float(pixel_accuracy(outcomes)), iou, largest)
 
 
 def drawn_images(input_size: tuple[int, int], num_images: int) -> np.ndarray:
