@@ -125,7 +125,7 @@ def _notes(challenger: _Version, champion: _Version | None, digest: str, num_pic
     if champion is None:
         notes.append("no champion to compare with: only whether it loads and predicts was checked")
     for version in filter(None, (challenger, champion)):
-        if version.provenance.get("data_digest") != digest:
+        if version.provenance.get("data_digest", digest) != digest:
             notes.append(f"version {version.number} was trained on other data than this, and may have seen some of these pictures")
     if num_pictures < _MANY_PICTURES:
         notes.append(f"{num_pictures} pictures are few: a difference may be noise where its interval says that it is not")
