@@ -37,7 +37,7 @@ class InputImage:
     content: Content
     original_size: tuple[int, int]
     is_tile: bool = False
-    """A part of a larger image, whose probabilities are to be blended with its neighbours' (`models/tiling.py`)."""
+    """A part of a larger image; what the network says of it is to be blended with its neighbours (`models/tiling.py`)."""
 
 
 def content_of(original_size: tuple[int, int], input_size: tuple[int, int], rule: FitRule) -> Content:

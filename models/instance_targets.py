@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-OFFSET_UNIT = 32  # pixels that an offset of 1 stands for, so that the head's numbers are of the logits' size
+from models.spec import OFFSET_UNIT
+
 _SPREAD = 0.125  # a Gaussian's deviation as a part of the side of a square as large as the object
 _NARROWEST, _WIDEST = 1.5, 8.0  # deviations, in pixels
 _REACH = 3  # deviations

@@ -15,7 +15,8 @@ from models.label_set import LabelSet
 
 FORMAT = 1
 CARD = "model.json"
-INSTANCE_CHANNELS = 3  # behind the classes: how much a pixel is a centre, and the way to its own, down and to the right
+INSTANCE_CHANNELS = 3  # behind the classes: how much a pixel is an object's centre, and the way to its own, down and to the right
+OFFSET_UNIT = 32  # pixels of the input that 1 stands for in those ways, so that the numbers are of the logits' size
 _HEADS = {False: "semantic", True: "semantic+centre_offset"}
 
 
@@ -82,7 +83,7 @@ def read_spec(folder: Path) -> SegmenterSpec:
     """What model.json says of the segmenter, without its weights. Raises `InvalidBundle`."""
     card = read_card(folder)
     try:
-        return SegmenterSpec(
+        spec = SegmenterSpec(
             architecture=Architecture(**card["architecture"]),
             label_set=LabelSet.from_dict(card["label_set"]),
             input_size=tuple(card["input_size"]),
@@ -90,3 +91,6 @@ def read_spec(folder: Path) -> SegmenterSpec:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidBundle(f"{folder}: {CARD} lacks what a segmenter is made of ({error}); train again") from error
+    if card["head"] != _HEADS[spec.architecture.instances]:
+        raise InvalidBundle(f"{folder}: {CARD} states the head {card['head']!r}, its architecture has another; copy the bundle again")
+    return spec

@@ -20,7 +20,7 @@ def test_loads_with_no_other_argument_and_predicts_the_same(bundle_folder, tmp_p
     image = fit_image(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8), first.spec.input_size, first.spec.fit_rule)
     assert second.spec == first.spec
     pixels = image.pixels[np.newaxis]
-    assert (first.engine.probabilities(pixels) == second.engine.probabilities(pixels)).all()
+    assert (first.engine.compute(pixels) == second.engine.compute(pixels)).all()
     assert read_card(tmp_path / "again")["provenance"] == {"run_id": "1"}
 
 

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from models.instance_targets import OFFSET_UNIT, instance_targets
+from models.instance_targets import instance_targets
+from models.spec import OFFSET_UNIT
 
 
 def test_offsets_lead_from_each_pixel_to_the_middle_of_its_object():
