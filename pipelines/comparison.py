@@ -74,8 +74,8 @@ def check_sound(segmenter: Segmenter, record: Record) -> None:
     if broken:
         raise UnsoundModel(f"{len(broken)} tensors of its weights hold NaN or infinity ({broken[0]}, ...); train again")
     image, _ = read_example(record, segmenter.spec)
-    if not torch.isfinite(segmenter.engine.probabilities(image.pixels[None])).all():
-        raise UnsoundModel("it predicts probabilities that are NaN; train again")
+    if not torch.isfinite(segmenter.engine.compute(image.pixels[None])).all():
+        raise UnsoundModel("what it predicts is NaN or infinite; train again")
 
 
 def _evaluate(segmenter: Segmenter, records: Sequence[Record], title: str) -> Evaluation:
