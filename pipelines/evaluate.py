@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,15 +22,16 @@ from tqdm import tqdm
 
 from models.bundle import load_bundle
 from models.label_set import LabelSet
-from models.metrics import RULES, SegmentationCounts, metrics_of
+from models.metrics import RULES, SegmentationCounts
 from models.spec import InvalidBundle
-from pipelines.bootstrap import CONFIDENCE, Interval, intervals
-from pipelines.counting import Evaluation, count_images
+from pipelines.bootstrap import CONFIDENCE, Interval
+from pipelines.counting import Evaluation, count_images, predict_class_map
 from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
-from pipelines.predicted_masks import count_masks, pair_with_masks
+from pipelines.predicted_masks import count_masks, pair_with_masks, read_predicted_mask
+from pipelines.registry import download_bundle
+from pipelines.report import Report
 from pipelines.served_masks import MeasuredService, ServiceFailed
-from pipelines.tracking import download_bundle
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class EvaluateConfig:
     """Where a model computes, such as cpu or cuda. Default: the GPU, where there is one."""
     json_file: Path | None = None
     """Write metrics, intervals, counts, rules and each photo's metrics here too."""
+    report: Path | None = None
+    """A folder for pages to look at: each class's metrics, the confusion matrix, and the worst photos with their edge errors."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("model", "service", "predictions") if getattr(self, name) is not None]
@@ -75,62 +79,55 @@ def main(config: EvaluateConfig) -> None:
     if config.split not in data.splits:
         raise InvalidData(f"{config.data} has no split {config.split!r}; choose one of {', '.join(data.splits)}")
     records = data.splits[config.split]
-    counts = _count(config, data, records)
-    evaluation = Evaluation.of(tqdm(counts, total=len(records), unit="image", disable=None), data.label_set)
-    found = intervals(evaluation.images, data.label_set)
+    counts, predict = _measured(config, data, records)
+    counts = tqdm(counts, total=len(records), unit="image", disable=None)
+    report = Report.of(Evaluation.of(counts, data.label_set), records, data.label_set)
     print(f"{config.subject} on {config.data}, {config.split}: {len(records)} images")
-    print(metrics_table(found, evaluation, data.label_set))
+    print(metrics_table(report))
     if config.json_file:
-        content = {"measured": config.subject, "data": config.data, "split": config.split}
-        _write(config.json_file, content | as_json(found, evaluation, data.label_set, records))
+        content = {"measured": config.subject, "data": config.data, "split": config.split} | report.as_json()
+        _write(config.json_file, json.dumps(content, indent=2) + "\n")
+    if config.report:
+        report.write(config.report, predict)
 
 
-def _count(config: EvaluateConfig, data: LabelledData, records: list[Record]) -> Iterator[SegmentationCounts]:
-    """The counts of each record, with all that can be refused refused before the first."""
+def _measured(
+    config: EvaluateConfig, data: LabelledData, records: list[Record]
+) -> tuple[Iterator[SegmentationCounts], Callable[[Record], np.ndarray]]:
+    """The counts of each record, and what gives a record's class map; all that can be refused is refused now."""
     num_classes = len(data.label_set)
     if config.predictions:
-        others = chain.from_iterable(data.splits.values())
-        return count_masks(pair_with_masks(config.predictions, records, others), records, num_classes)
+        masks = pair_with_masks(config.predictions, records, chain.from_iterable(data.splits.values()))
+        mask_of = {record.image_path: mask for record, mask in zip(records, masks)}
+        return count_masks(masks, records, num_classes), lambda record: read_predicted_mask(
+            mask_of[record.image_path], record.read()[0], num_classes
+        )
     if config.service:
         service = MeasuredService(config.service, connections=config.connections)
         _check_labels(service.class_names(), data.label_set)
-        return service.count(records, num_classes, with_confidence=config.confidence)
+        return service.count(records, num_classes, with_confidence=config.confidence), service.class_map
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     segmenter = load_bundle(download_bundle(config.model), device)
     _check_labels(segmenter.spec.label_set.names, data.label_set)
-    return count_images(segmenter, records)
+    return count_images(segmenter, records), partial(predict_class_map, segmenter)
 
 
-def metrics_table(found: dict[str, Interval], evaluation: Evaluation, label_set: LabelSet) -> str:
+def metrics_table(report: Report) -> str:
     """Metrics with their intervals, then a line for each class, then the rules that they follow."""
+    found, names = report.intervals, report.label_set.names
     lines = [f"{'':<20}value   {CONFIDENCE:.0%} interval"]
     lines += [f"{name:<18}{_cell(found, name)}" for name in found if "/" not in name]
-    width = max(5, *map(len, label_set.names)) + 1
-    lines += ["", f"{'class':<{width}}{'pixels':>12}  {'dice':>6} {'IoU':>8}   interval        boundary IoU   interval"]
-    pixels = evaluation.total.confusion.sum(axis=1)
-    for name, num_pixels in zip(label_set.names, pixels):
+    width = max(5, *map(len, names)) + 1
+    lines += [
+        "",
+        f"{'class':<{width}}{'images':>8}{'pixels':>14}    dice     IoU   {CONFIDENCE:.0%} interval     boundary IoU   {CONFIDENCE:.0%} interval",
+    ]
+    for name, num_images, num_pixels in zip(names, report.num_images_of_class, report.num_pixels_of_class):
         dice = f"{found[f'dice/{name}'].value:.4f}" if f"dice/{name}" in found else "     -"
-        cells = [_cell(found, f"{metric}/{name}") for metric in ("iou", "boundary_iou")]
-        lines.append(f"{name:<{width}}{num_pixels:>12,}  {dice} {'      '.join(cells)}")
-    lines += ["", *(f"{subject}: {rule}" for subject, rule in RULES.items())]
-    return "\n".join(lines)
-
-
-def as_json(found: dict[str, Interval], evaluation: Evaluation, label_set: LabelSet, records: list[Record]) -> dict:
-    """All that was measured, in a form that JSON can hold."""
-    by_image = metrics_of(evaluation.images, label_set)
-    names = ("miou", "pixel_accuracy", "foreground_iou", "boundary_iou")
-    return {
-        "metrics": {name: each.value for name, each in found.items()},
-        "intervals": {name: [each.low, each.high] for name, each in found.items()},
-        "classes": label_set.names,
-        "counts": {name: counts.tolist() for name, counts in asdict(evaluation.total).items()},
-        "rules": RULES,
-        "images": [
-            {"file": str(record.image_path)} | {name: float(by_image[name][i]) for name in names if not np.isnan(by_image[name][i])}
-            for i, record in enumerate(records)
-        ],
-    }
+        lines.append(
+            f"{name:<{width}}{num_images:>8,}{num_pixels:>14,}  {dice} {_cell(found, f'iou/{name}')}         {_cell(found, f'boundary_iou/{name}')}"
+        )
+    return "\n".join([*(line.rstrip() for line in lines), "", *(f"{subject}: {rule}" for subject, rule in RULES.items())])
 
 
 def _cell(found: dict[str, Interval], name: str) -> str:
@@ -140,10 +137,10 @@ def _cell(found: dict[str, Interval], name: str) -> str:
     return f"{each.value:>7.4f}   {each.low:.4f} to {each.high:.4f}"
 
 
-def _write(path: Path, content: dict) -> None:
+def _write(path: Path, content: str) -> None:
     """The whole file or none."""
     draft = path.with_name(f".{path.name}.part")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.write_text(content)
     draft.replace(path)
 
 

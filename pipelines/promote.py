@@ -74,13 +74,13 @@ def main(config: PromoteConfig) -> None:
 
 def promote(registry: Registry, config: PromoteConfig) -> str:
     """Makes the version champion, with a report on the terminal and in MLflow; a sentence that says so."""
-    from pipelines.examine import examine  # brings torch, for which a rollback has no time
+    from pipelines.challenge import challenge  # brings torch, for which a rollback has no time
 
     version, champion = str(config.version), registry.champion()
     run_id = registry.run_of(version)
     if version == champion:
         raise PromotionRefused(f"version {version} is the champion of {registry.name} already; nothing is to be done")
-    report = examine(registry, champion, config)
+    report = challenge(registry, champion, config)
     print(report.to_markdown())
     record(registry, report, run_id)
     if report.verdict == "refused":

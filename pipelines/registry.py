@@ -20,11 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from models.spec import CARD, read_card
-from pipelines.tracking import download, download_bundle
+from models.home import resolve_tracking_uri
+from models.spec import CARD, InvalidBundle, read_card
 
 T = TypeVar("T")
 CHAMPION = "champion"
@@ -86,7 +87,7 @@ class Registry:
 
     def card(self, version: str) -> dict:
         """The version's model.json, fetched without the weights. Raises `models.spec.InvalidBundle`."""
-        return read_card(download(f"models:/{self.name}/{version}/artifacts/bundle/{CARD}", self.tracking_uri).parent)
+        return read_card(_download(f"models:/{self.name}/{version}/artifacts/bundle/{CARD}", self.tracking_uri).parent)
 
     def move_champion(self, to: str, *, expected: str | None, history: list[str], why: str) -> None:
         """Moves the alias from the version `expected` to `to`. Raises `Overtaken` where somebody else moved it.
@@ -167,3 +168,26 @@ class Registry:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def download_bundle(model_uri: str, tracking_uri: str | None = None) -> Path:
+    """The bundle's directory: `model_uri` itself where it is a path, else a local copy of what runs:/ or models:/ names.
+
+    Raises `InvalidBundle`.
+    """
+    if not model_uri.startswith(("runs:/", "models:/")):
+        return Path(model_uri)
+    cards = list(_download(model_uri, resolve_tracking_uri(tracking_uri)).rglob("model.json"))
+    if len(cards) != 1:
+        raise InvalidBundle(f"{model_uri} holds {len(cards)} bundles; name a model that training registered")
+    return cards[0].parent
+
+
+def _download(uri: str, tracking_uri: str) -> Path:
+    """A local copy of the file or folder that runs:/ or models:/ names. Raises `InvalidBundle`."""
+    mlflow.set_tracking_uri(tracking_uri)  # as an argument it is forgotten on the way from a version to the logged model behind it
+    try:
+        return Path(mlflow.artifacts.download_artifacts(uri))
+    except (MlflowException, OSError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise InvalidBundle(f"{uri} cannot be had from {tracking_uri} ({reason}); check both") from error

@@ -18,7 +18,7 @@ from pipelines.data.records import Record
 
 _TIMEOUT_S = 60
 _LONGEST_WAIT_S = 60  # between two tries, whatever the service asks for
-# A busy service is asked again when it says. Evaluation can wait: it goes behind the requests of people.
+# A busy service is asked again when it says.
 _PATIENCE = Retry(
     total=20,
     connect=2,
@@ -41,6 +41,7 @@ class MeasuredService:
 
     def __init__(self, address: str, *, connections: int = 4) -> None:
         self._address, self._connections = address.rstrip("/"), connections
+        self._versions: set[str] = set()  # of the models that answered
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=_PATIENCE))
@@ -52,21 +53,11 @@ class MeasuredService:
 
     def count(self, records: Sequence[Record], num_classes: int, *, with_confidence: bool) -> Iterator[SegmentationCounts]:
         """The counts of each record, in their order; for its confidence each photo is sent twice. Raises `ServiceFailed`."""
-        versions: set[str] = set()
-
-        def segment(record: Record, data: bytes, format: str) -> np.ndarray:
-            answer = self._ask(
-                "POST", "/v1/segment", record.image_path.name, params={"format": format}, data=data, headers={"X-Lane": "bulk"}
-            )
-            versions.add(answer.headers.get("X-Model-Version", ""))
-            if len(versions) > 1:
-                raise ServiceFailed(f"the service changed its model meanwhile ({', '.join(sorted(versions))}); measure again")
-            return np.array(Image.open(io.BytesIO(answer.content), formats=("PNG",)))
 
         def count(record: Record) -> SegmentationCounts:
             data, mask = record.read()
-            predicted = segment(record, data, "png")
-            confidence = segment(record, data, "confidence") if with_confidence else None
+            predicted = self._segment(record, data, "png")
+            confidence = self._segment(record, data, "confidence") if with_confidence else None
             try:
                 return SegmentationCounts.of(mask, predicted, num_classes, confidence)
             except ValueError as error:
@@ -77,6 +68,18 @@ class MeasuredService:
             yield from threads.map(count, records)
         finally:
             threads.shutdown(cancel_futures=True)  # after an error the rest is not sent
+
+    def class_map(self, record: Record) -> np.ndarray:
+        """The class that the service gives each of the photo's pixels, (h, w) uint8. Raises `ServiceFailed`."""
+        return self._segment(record, record.image_path.read_bytes(), "png")
+
+    def _segment(self, record: Record, data: bytes, format: str) -> np.ndarray:
+        name, lane = record.image_path.name, {"X-Lane": "bulk"}  # behind the requests that people wait for
+        answer = self._ask("POST", "/v1/segment", name, params={"format": format}, data=data, headers=lane)
+        self._versions.add(answer.headers.get("X-Model-Version", ""))
+        if len(self._versions) > 1:
+            raise ServiceFailed(f"the service changed its model meanwhile ({', '.join(sorted(self._versions))}); measure again")
+        return np.array(Image.open(io.BytesIO(answer.content), formats=("PNG",)))
 
     def _ask(self, method: str, path: str, subject: str, **options: object) -> requests.Response:
         try:
