@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +20,15 @@ from pathlib import Path
 import ray
 import tyro
 
-from models.bundle import save_bundle
+from models.bundle import load_bundle, save_bundle
+from models.golden import FOLDER as GOLDEN
+from models.golden import write_golden
 from models.spec import SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
+from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
-from pipelines.data.records import InvalidData, LabelledData
+from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
 from pipelines.failures import TrainingFailed, reason_of
 from pipelines.ray_checkpoints import best_checkpoint
@@ -34,6 +38,7 @@ from pipelines.train_worker import TrainJob
 from pipelines.trainer import fit, set_ray_train_up
 
 _REFUSALS_SHOWN = 10
+_REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
 
 
 def main(config: TrainConfig) -> None:
@@ -57,7 +62,7 @@ def main(config: TrainConfig) -> None:
         job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
         best = best_checkpoint(result.filesystem, result.path)
-        number = _register(config, spec, run, best, kind, digest)
+        number = _register(config, spec, run, best, data, digest)
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
         raise
@@ -90,7 +95,7 @@ def _read(config: TrainConfig) -> LabelledData:
     return data
 
 
-def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, kind: str, digest: str) -> str:
+def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, data: LabelledData, digest: str) -> str:
     checkpoint, metrics = best
     network = build_network(spec.architecture, len(spec.label_set))
     with checkpoint.as_directory() as folder:
@@ -105,7 +110,18 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
     }
     with tempfile.TemporaryDirectory() as folder:
         bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        return run.log_model(bundle, register_as=config.tracking.register or kind, alias=config.tracking.alias)
+        _show_at_work(bundle, data.splits["val"])
+        register_as = config.tracking.register or config.data.partition(":")[0]
+        return run.log_model(bundle, register_as=register_as, alias=config.tracking.alias)
+
+
+def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
+    """Adds what serving compares with: golden pictures, and how photos and answers look, both of validation pictures."""
+    segmenter = load_bundle(bundle)
+    spread = records[:: max(1, len(records) // _REFERENCE_PICTURES)][:_REFERENCE_PICTURES]
+    write_reference(bundle, segmenter, (record.image_path.read_bytes() for record in spread))
+    golden = spread[:: max(1, len(spread) // _GOLDEN_PICTURES)][:_GOLDEN_PICTURES]
+    write_golden(bundle / GOLDEN, segmenter, [record.image_path.read_bytes() for record in golden])
 
 
 def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
