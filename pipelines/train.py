@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ray
+import ray.train
 import tyro
 
 from models.bundle import save_bundle
@@ -26,7 +27,9 @@ from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
 from pipelines.data.records import InvalidData, LabelledData
 from pipelines.data.sources import read_data
+from pipelines.examine import SPLIT, examine
 from pipelines.failures import TrainingFailed, reason_of
+from pipelines.model_card import ModelCard
 from pipelines.ray_checkpoints import best_checkpoint
 from pipelines.resources import NotEnoughResources, worker_share
 from pipelines.tracking import TrackedRun, WrongRun, open_run
@@ -57,12 +60,16 @@ def main(config: TrainConfig) -> None:
         job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
         best = best_checkpoint(result.filesystem, result.path)
-        number = _register(config, spec, run, best, kind, digest)
+        provenance = _provenance(config, run, best[1], digest)
+        look = ray.remote(num_cpus=share.cpus, num_gpus=int(config.scale.use_gpu))(examine)  # the driver may have no GPU
+        report = ray.get(look.remote(best[0], spec, job.data, config.data, run))
+        name = config.tracking.register or kind
+        number = _register(config, spec, run, best[0], name, provenance)
+        run.describe_model(name, number, ModelCard(name, number, spec, data, SPLIT, report, provenance).markdown())
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
         raise
     run.end("FINISHED")
-    name = config.tracking.register or kind
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")
 
 
@@ -90,12 +97,8 @@ def _read(config: TrainConfig) -> LabelledData:
     return data
 
 
-def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, kind: str, digest: str) -> str:
-    checkpoint, metrics = best
-    network = build_network(spec.architecture, len(spec.label_set))
-    with checkpoint.as_directory() as folder:
-        load_weights(Path(folder), network)
-    provenance = {
+def _provenance(config: TrainConfig, run: TrackedRun, metrics: dict[str, float], digest: str) -> dict:
+    return {
         "run_id": run.run_id,
         "data": config.data,
         "data_digest": digest,
@@ -103,9 +106,17 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
         "code_version": _code_version(),
         "versions": {package: version(package) for package in ("torch", "segmentation-models-pytorch", "ray", "mlflow")},
     }
+
+
+def _register(
+    config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, checkpoint: ray.train.Checkpoint, name: str, provenance: dict
+) -> str:
+    network = build_network(spec.architecture, len(spec.label_set))
+    with checkpoint.as_directory() as folder:
+        load_weights(Path(folder), network)
     with tempfile.TemporaryDirectory() as folder:
         bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        return run.log_model(bundle, register_as=config.tracking.register or kind, alias=config.tracking.alias)
+        return run.log_model(bundle, register_as=name, alias=config.tracking.alias)
 
 
 def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
