@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +21,15 @@ import ray
 import ray.train
 import tyro
 
-from models.bundle import save_bundle
+from models.bundle import load_bundle, save_bundle
+from models.golden import FOLDER as GOLDEN
+from models.golden import write_golden
 from models.spec import SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
+from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
-from pipelines.data.records import InvalidData, LabelledData
+from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
 from pipelines.examine import SPLIT, examine
 from pipelines.failures import TrainingFailed, reason_of
@@ -37,6 +41,7 @@ from pipelines.train_worker import TrainJob
 from pipelines.trainer import fit, set_ray_train_up
 
 _REFUSALS_SHOWN = 10
+_REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
 
 
 def main(config: TrainConfig) -> None:
@@ -64,7 +69,7 @@ def main(config: TrainConfig) -> None:
         look = ray.remote(num_cpus=share.cpus, num_gpus=int(config.scale.use_gpu))(examine)  # the driver may have no GPU
         report = ray.get(look.remote(best[0], spec, job.data, config.data, run))
         name = config.tracking.register or kind
-        number = _register(config, spec, run, best[0], name, provenance)
+        number = _register(config, spec, run, best[0], data, name, provenance)
         run.describe_model(name, number, ModelCard(name, number, spec, data, SPLIT, report, provenance).markdown())
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
@@ -109,14 +114,30 @@ def _provenance(config: TrainConfig, run: TrackedRun, metrics: dict[str, float],
 
 
 def _register(
-    config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, checkpoint: ray.train.Checkpoint, name: str, provenance: dict
+    config: TrainConfig,
+    spec: SegmenterSpec,
+    run: TrackedRun,
+    checkpoint: ray.train.Checkpoint,
+    data: LabelledData,
+    name: str,
+    provenance: dict,
 ) -> str:
     network = build_network(spec.architecture, len(spec.label_set))
     with checkpoint.as_directory() as folder:
         load_weights(Path(folder), network)
     with tempfile.TemporaryDirectory() as folder:
         bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
+        _show_at_work(bundle, data.splits["val"])
         return run.log_model(bundle, register_as=name, alias=config.tracking.alias)
+
+
+def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
+    """Adds what serving compares with: golden pictures, and how photos and answers look, both of validation pictures."""
+    segmenter = load_bundle(bundle)
+    spread = records[:: max(1, len(records) // _REFERENCE_PICTURES)][:_REFERENCE_PICTURES]
+    write_reference(bundle, segmenter, (record.image_path.read_bytes() for record in spread))
+    golden = spread[:: max(1, len(spread) // _GOLDEN_PICTURES)][:_GOLDEN_PICTURES]
+    write_golden(bundle / GOLDEN, segmenter, [record.image_path.read_bytes() for record in golden])
 
 
 def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
