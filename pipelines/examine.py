@@ -6,13 +6,11 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-import ray.train
 import torch
 
 from models.segmenter import Segmenter
 from models.spec import SegmenterSpec
-from models.unet import build_network
-from pipelines.checkpoint import load_weights
+from models.unet import NormalizedNetwork
 from pipelines.counting import Evaluation, count_images, predict_class_map
 from pipelines.data.records import LabelledData
 from pipelines.data.sources import draw_if_missing
@@ -22,13 +20,10 @@ from pipelines.tracking import TrackedRun
 SPLIT = "val"
 
 
-def examine(checkpoint: ray.train.Checkpoint, spec: SegmenterSpec, data: LabelledData, source: str, run: TrackedRun) -> Report:
-    """What the checkpoint's model achieves on `val`; its pages go to the run's artifacts, under `evaluation`."""
+def examine(network: NormalizedNetwork, spec: SegmenterSpec, data: LabelledData, source: str, run: TrackedRun) -> Report:
+    """What the network achieves on `val`; its pages go to the run's artifacts, under `evaluation`. `source` names the data."""
     draw_if_missing(source)
-    network = build_network(spec.architecture, len(spec.label_set))
-    with checkpoint.as_directory() as folder:
-        load_weights(Path(folder), network)
-    segmenter = Segmenter(network.eval(), spec, "cuda" if torch.cuda.is_available() else "cpu")
+    segmenter = Segmenter(network, spec, "cuda" if torch.cuda.is_available() else "cpu")
     records = data.splits[SPLIT]
     report = Report.of(Evaluation.of(count_images(segmenter, records), spec.label_set), records, spec.label_set)
     with tempfile.TemporaryDirectory() as pages:

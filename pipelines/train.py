@@ -26,7 +26,7 @@ from models.bundle import load_bundle, save_bundle
 from models.golden import FOLDER as GOLDEN
 from models.golden import write_golden
 from models.spec import Architecture, SegmenterSpec
-from models.unet import InvalidArchitecture, build_network, check_input_size
+from models.unet import InvalidArchitecture, NormalizedNetwork, build_network, check_input_size
 from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
@@ -67,12 +67,16 @@ def main(config: TrainConfig) -> None:
         # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
         job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
-        best = best_checkpoint(result.filesystem, result.path)
-        provenance = _provenance(config, run, best[1], digest)
+        checkpoint, metrics = best_checkpoint(result.filesystem, result.path)
+        network = _load_network(checkpoint, spec)
         look = ray.remote(num_cpus=share.cpus, num_gpus=int(config.scale.use_gpu))(examine)  # the driver may have no GPU
-        report = ray.get(look.remote(best[0], spec, job.data, config.data, run))
+        report = ray.get(look.remote(network, spec, job.data, config.data, run))
         name = config.tracking.register or kind
-        number = _register(config, spec, run, best[0], data, name, provenance)
+        provenance = _provenance(config, run, metrics, digest)
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
+            _show_at_work(bundle, data.splits["val"])
+            number = run.log_model(bundle, register_as=name, alias=config.tracking.alias)
         run.describe_model(name, number, ModelCard(name, number, spec, data, SPLIT, report, provenance).markdown())
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
@@ -127,22 +131,11 @@ def _provenance(config: TrainConfig, run: TrackedRun, metrics: dict[str, float],
     }
 
 
-def _register(
-    config: TrainConfig,
-    spec: SegmenterSpec,
-    run: TrackedRun,
-    checkpoint: ray.train.Checkpoint,
-    data: LabelledData,
-    name: str,
-    provenance: dict,
-) -> str:
+def _load_network(checkpoint: ray.train.Checkpoint, spec: SegmenterSpec) -> NormalizedNetwork:
     network = build_network(spec.architecture, len(spec.label_set))
     with checkpoint.as_directory() as folder:
         load_weights(Path(folder), network)
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        _show_at_work(bundle, data.splits["val"])
-        return run.log_model(bundle, register_as=name, alias=config.tracking.alias)
+    return network
 
 
 def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:

@@ -7,18 +7,23 @@ import json
 import cv2
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
+from ray import cloudpickle
 
 from models.label_set import LabelSet
 from models.metrics import SegmentationCounts
 from models.spec import Architecture, SegmenterSpec
+from models.unet import build_network
 from pipelines.confusion_picture import confusion_png
 from pipelines.counting import Evaluation
 from pipelines.data.mask_files import MaskFile
 from pipelines.data.records import LabelledData, Record
+from pipelines.examine import examine
 from pipelines.model_card import ModelCard
 from pipelines.pictures import Comparison, draw_edge_errors, error_sheet
 from pipelines.report import Report
+from pipelines.tracking import TrackedRun
 
 LABELS = LabelSet.from_names(["background", "can", "jar|box"])
 WHITE, ORANGE, BLUE = (255, 255, 255), (255, 120, 0), (60, 170, 255)
@@ -68,6 +73,18 @@ def test_the_table_of_classes_has_photos_pixels_and_intervals_and_blanks_where_a
     assert (float(can["iou_low"]), float(can["iou_high"])) == (0, 1)
     assert (jar["images"], jar["iou"], jar["boundary_iou_high"]) == ("0", "", "")
     assert float(background["iou"]) > 0.8
+
+
+def test_a_trained_network_is_measured_as_it_arrives_in_another_process_and_its_pages_are_in_the_run(records, tmp_path):
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run_id = client.create_run(client.create_experiment("e", artifact_location=tmp_path.as_uri())).info.run_id
+    spec = SegmenterSpec(Architecture(encoder="tu-test_resnet"), LABELS, (32, 32))
+    data = LabelledData("masks:here", LABELS, {"train": records, "val": records}, [])
+    sent = (build_network(spec.architecture, 3), spec, data, data.source, TrackedRun(f"sqlite:///{tmp_path / 'mlflow.db'}", run_id))
+    found = cloudpickle.loads(cloudpickle.dumps(examine(*cloudpickle.loads(cloudpickle.dumps(sent)))))
+    assert found.evaluation.total.confusion.sum() == found.evaluation.total.calibration.sum() == 3 * 40 * 60
+    pages = {artifact.path for artifact in client.list_artifacts(run_id, "evaluation")}
+    assert {"evaluation/confusion_matrix.png", "evaluation/per_class.csv", "evaluation/worst_images.jpg"} <= pages
 
 
 def test_edges_are_white_where_found_orange_where_false_and_blue_where_missed():
