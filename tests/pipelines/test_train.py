@@ -21,7 +21,10 @@ from PIL import Image
 
 from models.bundle import load_bundle
 from models.fit import preprocess
+from models.golden import FOLDER as GOLDEN
+from models.golden import check_golden
 from models.restore import restore_class_map
+from models.watch import read_reference
 from pipelines.data.scenes import write_scenes
 
 pytestmark = pytest.mark.ray
@@ -117,6 +120,13 @@ def test_a_training_leaves_one_finished_run_and_a_registered_model_that_loads_al
     assert any(artifact.path == "predictions/epoch_0003.jpg" for artifact in training.client.list_artifacts(run.info.run_id, "predictions"))
 
     version = training.client.get_model_version_by_alias("scenes", "champion")
+    pages = {artifact.path for artifact in training.client.list_artifacts(run.info.run_id, "evaluation")}
+    assert pages == {f"evaluation/{name}" for name in ("confusion_matrix.png", "evaluation.json", "per_class.csv", "worst_images.jpg")}
+    assert any(artifact.path == "model_card.md" for artifact in training.client.list_artifacts(run.info.run_id))
+    card = training.client.get_model_version("scenes", version.version).description
+    assert card.startswith("# scenes, version 1")
+    best = max(metric.value for metric in training.client.get_metric_history(run.info.run_id, "miou"))
+    assert f"| miou | {best:.4f} |" in card  # validation on two workers and the last look on one count the same integers
     mlflow.set_tracking_uri(f"sqlite:///{training.home / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model(f"models:/scenes/{version.version}")
     assert model.metadata.signature.inputs.input_names() == ["image"]
@@ -127,6 +137,8 @@ def test_a_training_leaves_one_finished_run_and_a_registered_model_that_loads_al
     segmenter = load_bundle(bundle)
     prediction = segmenter.predict([preprocess(photo, segmenter.spec.input_size, segmenter.spec.fit_rule)])[0]
     assert (mask == restore_class_map(prediction)).all()
+    assert check_golden(bundle / GOLDEN, segmenter).pixels == 1
+    assert read_reference(bundle, segmenter.spec.label_set).num_images == 4
 
 
 def test_a_killed_worker_and_a_killed_driver_change_nothing_to_the_last_bit(training, undisturbed):
