@@ -52,7 +52,7 @@ def fit(config: TrainConfig, job: TrainJob, share: Share, name: str) -> ray.trai
             failure_config=ray.train.FailureConfig(max_failures=config.scale.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE),
             callbacks=[StopOnBugs()],
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             worker_runtime_env={"env_vars": _KEEP_MEMORY},
         ),
     )
