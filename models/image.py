@@ -114,7 +114,7 @@ def decode_reduced(data: bytes, shortest_side: int, limits: ImageLimits = DEFAUL
 
 
 def orient(array: np.ndarray, data: bytes) -> np.ndarray:
-    """`array` (h, w) uint8, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
+    """`array` (h, w) uint8 or int32, drawn over the image as stored in `data`, turned as its EXIF orientation says."""
     return _turn(array, _orientation(_open(data, NO_LIMITS)))
 
 

@@ -49,7 +49,14 @@ class MaskFile:
         indices = indices.astype(np.uint8)
         return indices if values.shape == upright else orient(indices, image)
 
+    def instance_map(self, image: bytes) -> None:
+        """None: a class map does not tell two touching objects apart."""
+
+    def instances(self, image: bytes) -> None:
+        """None, as for `instance_map`."""
+
     def content(self) -> bytes:
+        """What decides the class map, as bytes."""
         return repr((self.num_classes, self.first_value, self.grey_as_index, self.white_as_first_class)).encode() + self.path.read_bytes()
 
     def size(self) -> tuple[int, int]:

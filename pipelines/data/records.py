@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from models.instance_mask import InstanceMask
 from models.label_set import LabelSet
 from pipelines.data.findings import Finding
 
@@ -35,8 +36,14 @@ class Annotation(Protocol):
     def class_map(self, image: bytes) -> np.ndarray:
         """The class index of each pixel of the upright image, (h, w) uint8, `IGNORE_INDEX` where nobody says."""
 
+    def instance_map(self, image: bytes) -> np.ndarray | None:
+        """Which object each pixel shows, (h, w) int32: 0 none, else from 1, perhaps with gaps. None where objects are not told apart."""
+
+    def instances(self, image: bytes) -> list[InstanceMask] | None:
+        """Each object whole, also where another hides it; crowds too. None where objects are not told apart."""
+
     def content(self) -> bytes:
-        """What decides the class map, wherever the files lie; equal for equal annotations."""
+        """What decides all maps, wherever the files lie; equal for equal annotations."""
 
 
 @dataclass(frozen=True)
