@@ -171,7 +171,7 @@ def _check_resumable(found: Run, run_name: str, params: dict[str, str]) -> None:
     changed = [
         f"{name} was {found.data.params.get(name)} and is {value}"
         for name, value in params.items()
-        if name.startswith(("data", "model.", "optimization.")) and found.data.params.get(name) != value
+        if name.startswith(("data", "repair", "model.", "optimization.")) and found.data.params.get(name) != value
     ]
     if changed:
         raise WrongRun(f"the run {run_name!r} was started otherwise: {'; '.join(changed)}; say the same, or choose another --run-name")

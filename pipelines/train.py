@@ -30,6 +30,8 @@ from pipelines.checkpoint import load_weights
 from pipelines.config import TrainConfig
 from pipelines.data.records import InvalidData, LabelledData
 from pipelines.data.sources import read_data
+from pipelines.diagnosis.report import check_accepted, report_dict, report_text
+from pipelines.diagnosis.sheets import draw_sheets
 from pipelines.resources import NotEnoughResources, Share, worker_share
 from pipelines.tracking import TrackedRun, WrongRun, open_run
 from pipelines.train_worker import TrainJob, train_worker
@@ -38,7 +40,6 @@ _SCORE = "miou"  # the best checkpoint is the one that scores highest on `val`
 _CHECKPOINTS_KEPT = 2
 # glibc would give a step's large tensors back to the kernel and fault them in again, a quarter of the time of 25 classes on CPUs.
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-_REFUSALS_SHOWN = 10
 
 
 def main(config: TrainConfig) -> None:
@@ -58,7 +59,7 @@ def main(config: TrainConfig) -> None:
     digest = data.digest()
     run = open_run(config, run_name, {"data_digest": digest, "code_version": _code_version()})
     print(f"run {run_name} in {run.tracking_uri}; {config.scale.num_workers} worker(s) with {share.cpus} CPU(s) each", flush=True)
-    _record_refusals(run, data)
+    _record_report(run, data)
     try:
         result = _fit(config, TrainJob(config, spec, ray.put(data), run, share.loader_processes), share, run_name)
         best = max(result.best_checkpoints, key=lambda entry: entry[1][_SCORE])
@@ -80,18 +81,12 @@ def _quieten() -> None:
 
 
 def _read(config: TrainConfig) -> LabelledData:
-    data = read_data(config.data)
+    data = read_data(config.data, repair=config.repair, input_size=config.model.input_size)
     sizes = ", ".join(f"{len(records)} {split}" for split, records in data.splits.items())
     print(f"data {config.data}: {sizes}; {len(data.label_set)} classes: {', '.join(data.label_set.names)}")
-    for refusal in data.refused[:_REFUSALS_SHOWN]:
-        print(f"refused {refusal.path.name}: {refusal.reason}")
-    if len(data.refused) > _REFUSALS_SHOWN:
-        print(f"refused {len(data.refused) - _REFUSALS_SHOWN} more; the run's refused_files.json lists them")
-    share = len(data.refused) / (len(data.refused) + sum(map(len, data.splits.values())))
-    if share > config.max_refused_share:
-        raise InvalidData(
-            f"{share:.1%} of the files were refused, the limit is {config.max_refused_share:.1%}; mend them, or raise --max-refused-share"
-        )
+    if data.findings:
+        print(report_text(data, num_examples=1))
+    check_accepted(data, config.accept)
     return data
 
 
@@ -135,9 +130,10 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
         return run.log_model(bundle, register_as=config.tracking.register or kind, alias=config.tracking.alias)
 
 
-def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
-    if data.refused:
-        run.log_dict({"refused": [{"file": str(refusal.path), "reason": refusal.reason} for refusal in data.refused]}, "refused_files.json")
+def _record_report(run: TrackedRun, data: LabelledData) -> None:
+    run.log_dict(report_dict(data), "doctor/report.json")
+    for name, sheet in draw_sheets(data):
+        run.log_picture(sheet, f"doctor/{name}.jpg")
 
 
 def _code_version() -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +161,9 @@ def _object(annotation: dict, index_of: dict[int, int]) -> tuple[CocoObject, int
     """The object, and how many stray points were dropped from its outline. Raises `InvalidData`."""
     name, category = f"annotation {annotation.get('id')}", annotation.get("category_id")
     if not isinstance(category, int) or category not in index_of:
-        raise InvalidData(f"{name} has the category {category}, which is not listed; add it to categories or remove the annotation", "unknown-category")
+        raise InvalidData(
+            f"{name} has the category {category}, which is not listed; add it to categories or remove the annotation", "unknown-category"
+        )
     segmentation, num_strays = annotation.get("segmentation"), 0
     if isinstance(segmentation, list):
         for polygon in segmentation:
@@ -187,7 +190,7 @@ def _check_polygon(polygon: object, name: str) -> None:
 
 
 def _skipped_ids(path: Path, ids: list[int]) -> list[Finding]:
-    skipped = [id_ for before, after in zip(ids, ids[1:]) for id_ in range(before + 1, min(after, before + 1 + _NAMED))]
+    skipped = [id_ for before, after in pairwise(ids) for id_ in range(before + 1, min(after, before + 1 + _NAMED))]
     if not skipped:
         return []
     return [Finding("skipped-id", path, f"{len(ids)} categories have the ids {ids[0]} to {ids[-1]}; missing are {_examples(skipped)}")]

@@ -28,7 +28,9 @@ KINDS: dict[str, Kind] = {
     "unreadable-image": Kind("error", "the photo cannot be trained on and is left out", "copy or export the file again, or remove it"),
     "unreadable-annotation": Kind("error", "where the objects are is unknown; the photo is left out", "export the annotation again"),
     "missing-pair": Kind("error", "half of an example teaches nothing and is left out", "bring the other half back, or remove this one"),
-    "misnamed-file": Kind("warning", "read by content here, but other tools trust the name and fail", "rename it, or convert it to what it says"),
+    "misnamed-file": Kind(
+        "warning", "read by content here, but other tools trust the name and fail", "rename it, or convert it to what it says"
+    ),
     "unlisted-file": Kind("note", "nobody trains on it", "annotate it, or remove it"),
     # Frames and sizes
     "size-mismatch": Kind(
@@ -68,7 +70,9 @@ KINDS: dict[str, Kind] = {
     "vanishing-object": Kind(
         "note", "at the model's input size it is less than a few pixels and cannot be learnt", "use a larger input size, or crop the photos"
     ),
-    "box-outline": Kind("note", "a box stands for the outline; its corners are trained as object", "draw the outline where the object is no box"),
+    "box-outline": Kind(
+        "note", "a box stands for the outline; its corners are trained as object", "draw the outline where the object is no box"
+    ),
     # Masks
     "binary-mask": Kind(
         "error",
@@ -82,14 +86,20 @@ KINDS: dict[str, Kind] = {
         "convert the colours to indices",
         repair="where all channels are equal, one of them is read",
     ),
-    "unknown-value": Kind("error", "values without a class cannot be trained; the photo is left out", "export indices, or complete the labels"),
+    "unknown-value": Kind(
+        "error", "values without a class cannot be trained; the photo is left out", "export indices, or complete the labels"
+    ),
     "unknown-category": Kind("error", "a class without a name cannot be trained; the photo is left out", "add it to the categories"),
-    "empty-mask": Kind("warning", "the mask says the same of every pixel; often an export that failed", "check that there is nothing to mark"),
+    "empty-mask": Kind(
+        "warning", "the mask says the same of every pixel; often an export that failed", "check that there is nothing to mark"
+    ),
     "no-objects": Kind("warning", "the whole photo is trained as background", "check that there is nothing to mark"),
     # Ids
     "clashing-id": Kind("error", "it cannot be told which of them is meant; they are left out", "give each its own id"),
     "repeated-id": Kind("warning", "both are read here, but other tools drop or mix them", "give each annotation its own id"),
-    "skipped-id": Kind("note", "classes are numbered in the order of their ids here; do not take ids for indices", "nothing, if it is meant"),
+    "skipped-id": Kind(
+        "note", "classes are numbered in the order of their ids here; do not take ids for indices", "nothing, if it is meant"
+    ),
     # Splits
     "photo-in-two-splits": Kind(
         "error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipelines.data.records import Annotation, InvalidData, Record
 from pipelines.diagnosis.frames import frame_findings
 from pipelines.diagnosis.masks import examine_class_map, examine_mask
 from pipelines.diagnosis.objects import examine_objects
-from pipelines.diagnosis.verdict import Verdict
+from pipelines.diagnosis.verdict import Verdict, finding
 
 SIGNATURE_SIDE = 32
 _SHORTEST_SIDE = 160  # of the reduced picture: enough for edges and signatures
@@ -38,13 +39,15 @@ class Checkup:
     """What became of a record.
 
     findings: in the order of their discovery. repaired: the annotation with all safe remedies applied, or None where there are
-    none. num_pixels: pixels of each class. signature: the grey picture at 32 x 32, uint8 bytes; None where nothing can be decoded.
+    none. num_pixels: pixels of each class. file_digest: SHA-256 of the photo's bytes. signature: the grey picture at 32 x 32,
+    uint8 bytes. All are empty where the photo cannot be decoded.
     """
 
     findings: tuple[Finding, ...]
     repaired: Annotation | None = None
     num_pixels: tuple[int, ...] = ()
-    signature: bytes | None = None
+    file_digest: bytes = b""
+    signature: bytes = b""
 
 
 def examine(record: Record, label_set: LabelSet, input_size: tuple[int, int]) -> Checkup:
@@ -58,18 +61,16 @@ def examine(record: Record, label_set: LabelSet, input_size: tuple[int, int]) ->
         return _left_out(record, "missing-pair", f"{path.name} is named, but does not exist")
     except (OSError, InvalidImage) as error:
         return _left_out(record, "unreadable-image", str(error))
-    findings = _misnamed(path, header)
+    findings, verdict = _misnamed(path, header), Verdict()
     try:
         verdict = examine_annotation(record.annotation, data, label_set, input_size)
         findings += [*verdict.findings, *frame_findings(record.annotation, data, header, picture)]
     except InvalidData as error:
-        verdict = Verdict([Finding(error.finding, path, str(error), leaves_out=True)])
-        findings += verdict.findings
-    except (OSError, ValueError) as error:
-        verdict = Verdict([Finding("unreadable-annotation", path, str(error), leaves_out=True)])
-        findings += verdict.findings
-    drawn_from = tuple(replace(finding, path=path, record=record) for finding in findings)
-    return Checkup(drawn_from, verdict.repaired, verdict.num_pixels, _signature(picture))
+        findings.append(finding(error.finding, str(error), leaves_out=True))
+    except Exception as error:  # a hostile annotation must not end the report of the others
+        findings.append(finding("unreadable-annotation", f"{type(error).__name__}: {error}", leaves_out=True))
+    drawn_from = tuple(replace(each, path=path, record=record) for each in findings)
+    return Checkup(drawn_from, verdict.repaired, verdict.num_pixels, hashlib.sha256(data).digest(), _signature(picture))
 
 
 @singledispatch
