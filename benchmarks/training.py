@@ -139,9 +139,9 @@ def _measure(config: TrainingBenchmark, rank: int, world_size: int, wrap: Callab
     loader = training_loader(dataset, sampler, loader_processes=0, pin_memory=False)
 
     num_samples, begin = 0, time.perf_counter()
-    for step, (images, masks) in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
-        train_step(trained, optimizer, images.contiguous(memory_format=torch.channels_last), masks, optimization)
-        num_samples += len(images)
+    for step, batch in enumerate(itertools.chain.from_iterable(itertools.repeat(loader))):
+        train_step(trained, optimizer, batch, len(data.label_set), optimization)
+        num_samples += len(batch.image)
         if step + 1 == _WARM_UP_STEPS:
             num_samples, begin = 0, time.perf_counter()
         elif _all_done(time.perf_counter() - begin > config.seconds, world_size):

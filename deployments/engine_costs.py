@@ -37,7 +37,7 @@ def _latency_ms(engines: dict[str, Engine], input_size: tuple[int, int], batch_s
     for _ in range(1 + rounds):
         for name, engine in engines.items():
             start = time.perf_counter()
-            engine.probabilities(pixels)
+            engine.compute(pixels)
             times_s[name].append(time.perf_counter() - start)
     return {name: 1000 * statistics.median(times[1:]) for name, times in times_s.items()}  # the first one warms up
 
@@ -45,5 +45,5 @@ def _latency_ms(engines: dict[str, Engine], input_size: tuple[int, int], batch_s
 def _resident_mb(bundle: Path, graph: Path | None) -> float:
     spec = read_spec(bundle)
     engine = OnnxEngine(graph.read_bytes()) if graph else EagerEngine(load_network(bundle, spec))
-    engine.probabilities(drawn_images(spec.input_size, max(_BATCH_SIZES)))
+    engine.compute(drawn_images(spec.input_size, max(_BATCH_SIZES)))
     return psutil.Process().memory_full_info().uss / 2**20

@@ -74,7 +74,7 @@ def export(bundle: Path, config: ExportConfig) -> dict[str, Any]:
         model = graph.read_bytes()
         torch.set_num_threads(config.num_threads)
         eager, engine = EagerEngine(network), OnnxEngine(model, config.num_threads)
-        parity = asdict(compare(eager, engine, images))
+        parity = asdict(compare(eager, engine, images, len(spec.label_set)))
         report = {
             "sha256": hashlib.sha256(model).hexdigest(),
             "weights_sha256": read_card(bundle)["weights_sha256"],
@@ -97,7 +97,7 @@ def report_table(report: dict[str, Any]) -> str:
     rows = [
         ("compared on", report["images"]),
         ("pixels of the same class", f"{report['pixel_agreement']:.4%}"),
-        ("largest difference of a probability", f"{report['largest_difference']:.5f}"),
+        ("largest difference of an output", f"{report['largest_difference']:.5f}"),
         *((f"IoU of {name} with torch's masks", _or_none(iou)) for name, iou in report["class_iou"].items()),
     ]
     for batch_size, engines in report.get("latency_ms", {}).items():

@@ -24,7 +24,7 @@ from models.segmenter import Segmenter
 from models.tiling import TiledImage, blend_tiles
 
 T = TypeVar("T")
-_MAX_TILED = 2  # tiled images at a time, whose probabilities are in memory until all their tiles are done
+_MAX_TILED = 2  # tiled images at a time, whose blend is in memory until all their tiles are done
 
 
 class ModelStage:
@@ -93,8 +93,8 @@ class BatchedModel:
             start = time.perf_counter()
             outcomes = await _all_or_none(self._submit(tile, query) for tile in image.tiles)
             tiled = time.perf_counter()
-            probabilities = [outcome.value for outcome in outcomes]
-            prediction = await asyncio.to_thread(blend_tiles, image.plan, probabilities, image.original_size)
+            outputs = [outcome.value for outcome in outcomes]
+            prediction = await asyncio.to_thread(blend_tiles, image.plan, outputs, image.original_size, self.spec.label_set)
         times_s = times_s | {"queue": 0.0, "model": tiled - start, "blend": time.perf_counter() - tiled}
         return Predicted(prediction, max(outcome.batch_size for outcome in outcomes), times_s)
 

@@ -69,9 +69,9 @@ class OneThreadGraph:
     def _predict_tiles(self, prepared: Prepared) -> Predicted:
         image, start = prepared.image, time.perf_counter()
         tiles = [image.tiles[first : first + self._max_batch_size] for first in range(0, len(image.tiles), self._max_batch_size)]
-        probabilities = [_or_raise(each) for some in tiles for each in self._predict(some)]
+        outputs = [_or_raise(each) for some in tiles for each in self._predict(some)]
         done = time.perf_counter()
-        prediction = blend_tiles(image.plan, probabilities, image.original_size)
+        prediction = blend_tiles(image.plan, outputs, image.original_size, self.spec.label_set)
         times_s = prepared.times_s | {"model": done - start, "blend": time.perf_counter() - done}
         return Predicted(prediction, len(tiles[0]), times_s)
 

@@ -52,7 +52,7 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu", engine: Engine
     if engine.name == "torch_compile":
         from models.engines.compiled import compile_network
 
-        return Segmenter(network, spec, device, compile_network(network, spec.input_size, device, engine))
+        return Segmenter(network, spec, device, compile_network(network, spec, device, engine))
     return Segmenter(network, spec, device)
 
 

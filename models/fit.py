@@ -37,7 +37,7 @@ class InputImage:
     content: Content
     original_size: tuple[int, int]
     is_tile: bool = False
-    """A part of a larger image, whose probabilities are to be blended with its neighbours' (`models/tiling.py`)."""
+    """A part of a larger image; what the network says of it is to be blended with its neighbours (`models/tiling.py`)."""
 
 
 def content_of(original_size: tuple[int, int], input_size: tuple[int, int], rule: FitRule) -> Content:
@@ -64,10 +64,10 @@ def fit_image(image: np.ndarray, input_size: tuple[int, int], rule: FitRule) -> 
     return InputImage(pixels, content, image.shape[:2])
 
 
-def fit_mask(mask: np.ndarray, input_size: tuple[int, int], rule: FitRule) -> np.ndarray:
-    """`mask` (h, w) uint8 sampled at the cells of `fit_image`, (H, W) uint8; padding is `IGNORE_INDEX`."""
+def fit_mask(mask: np.ndarray, input_size: tuple[int, int], rule: FitRule, *, padding: int = IGNORE_INDEX) -> np.ndarray:
+    """`mask` (h, w) uint8 or int16 sampled at the cells of `fit_image`, (H, W) of the same type."""
     content = content_of(mask.shape, input_size, rule)
-    fitted = np.full(input_size, IGNORE_INDEX, np.uint8)
+    fitted = np.full(input_size, padding, mask.dtype)
     size = (content.width, content.height)
     fitted[content.slices] = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return fitted

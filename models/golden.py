@@ -24,7 +24,7 @@ from PIL import Image
 from models.fit import preprocess
 from models.image import NO_LIMITS, decode_image
 from models.mask_png import encode_mask_png
-from models.metrics import class_iou, confusion_counts, pixel_accuracy
+from models.metrics import class_iou, confusion_counts, pixel_accuracy, region_outcomes
 from models.restore import restore_class_map
 from models.segmenter import Segmenter
 
@@ -95,11 +95,12 @@ def check_golden(folder: Path, segmenter: Segmenter) -> Agreement:
         if mask.shape != given.shape or mask.max() >= num_classes:
             raise GoldenMissing(f"{folder}: a mask does not fit its photo or the model's {num_classes} classes; write the pictures again")
         counts += confusion_counts(mask, given, num_classes)
-    iou = class_iou(counts)
+    outcomes = region_outcomes(counts)
+    iou = class_iou(outcomes)
     is_telling = counts.sum(axis=1) + counts.sum(axis=0) >= _FEW_PIXELS
     worst = int(np.argmin(np.where(is_telling & ~np.isnan(iou), iou, np.inf)))
     name = segmenter.spec.label_set.names[worst]
-    return Agreement(pixel_accuracy(counts), name, float(iou[worst]), index["min_agreement"], index["min_class_iou"])
+    return Agreement(float(pixel_accuracy(outcomes)), name, float(iou[worst]), index["min_agreement"], index["min_class_iou"])
 
 
 def _read(folder: Path) -> tuple[dict, list[tuple[bytes, np.ndarray]]]:

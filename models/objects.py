@@ -1,4 +1,4 @@
-"""The things on a class map: connected regions of one class, each with box, area and score."""
+"""The things on a class map, each with box, area and score: those that the model told apart, else connected regions of one class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from models.run_lengths import run_edges
 
 @dataclass(frozen=True)
 class SegmentedObject:
-    """One object; `box` is [x, y, width, height] in pixels, `score` the mean confidence in [0, 1], `area` in pixels."""
+    """One object; `box` is [x, y, width, height] in pixels, `area` in pixels.
+
+    `score` in [0, 1] is the mean confidence, times the certainty that it is one object where the model says so.
+    """
 
     class_index: int
     score: float
@@ -40,22 +43,52 @@ class ObjectMap:
     class_map: np.ndarray
 
 
-def find_objects(class_map: np.ndarray, confidence: np.ndarray, label_set: LabelSet, *, min_score: float = 0.0) -> ObjectMap:
-    """The 8-connected regions of every class but background whose score, as rounded, is at least `min_score`.
+def find_objects(
+    class_map: np.ndarray,
+    confidence: np.ndarray,
+    label_set: LabelSet,
+    *,
+    min_score: float = 0.0,
+    instances: tuple[np.ndarray, np.ndarray] | None = None,
+) -> ObjectMap:
+    """The objects of every class but background whose score, as rounded, is at least `min_score`.
 
-    Shapes: both (h, w) uint8, confidence being probability times 255. The pixels of a region that is left out become what
+    `instances` are what the model tells apart: a map (h, w) int32, 0 where no object is, numbered from 1, each of one class, and their
+    certainties (N,). Pixels that it gives to no object, or all without it, are objects by their 8-connected regions.
+    Shapes: both others (h, w) uint8, confidence being probability times 255. The pixels of an object that is left out become what
     `left_out_index` says; without `min_score` the objects together are the whole class map.
     """
-    regions, num_regions = label_regions(class_map, present_classes(class_map, label_set), connectivity=8)
-    found = _measure(regions, num_regions, class_map, confidence)
-    order = sorted(range(num_regions), key=lambda place: -found[place].area)
+    regions, certainty = _number_regions(class_map, label_set, instances)
+    found = _measure(regions, certainty, class_map, confidence)
+    order = sorted(range(len(found)), key=lambda place: -found[place].area)
     kept = [place for place in order if found[place].score >= min_score]
-    numbers = np.zeros(num_regions + 1, np.int32)
+    numbers = np.zeros(len(found) + 1, np.int32)
     numbers[[place + 1 for place in kept]] = range(1, len(kept) + 1)
     region_map = numbers[regions]
-    if len(kept) < num_regions:
+    if len(kept) < len(found):
         class_map = np.where((regions > 0) & (region_map == 0), np.uint8(left_out_index(label_set)), class_map)
     return ObjectMap(tuple(found[place] for place in kept), region_map, class_map)
+
+
+def _number_regions(
+    class_map: np.ndarray, label_set: LabelSet, instances: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A map (h, w) int32 of all objects, numbered from 1 without gaps, and their certainties (N,)."""
+    classes = present_classes(class_map, label_set)
+    if instances is None:
+        regions, num_regions = label_regions(class_map, classes, connectivity=8)
+        return regions, np.ones(num_regions)
+    is_kept = np.zeros(IGNORE_INDEX + 1, np.uint8)
+    is_kept[classes] = 1
+    instance_map, certainty = instances
+    instance_map = instance_map * cv2.LUT(class_map, is_kept)
+    present = np.flatnonzero(np.bincount(instance_map.ravel(), minlength=1)[1:]) + 1
+    numbers = np.zeros(len(certainty) + 1, np.int32)
+    numbers[present] = np.arange(1, len(present) + 1)
+    alone = np.where(instance_map > 0, np.uint8(IGNORE_INDEX), class_map)
+    rest, num_rest = label_regions(alone, present_classes(alone, label_set), connectivity=8)
+    regions = np.where(rest > 0, rest + len(present), numbers[instance_map]).astype(np.int32)
+    return regions, np.concatenate([certainty[present - 1], np.ones(num_rest)])
 
 
 def present_classes(class_map: np.ndarray, label_set: LabelSet) -> list[int]:
@@ -78,7 +111,7 @@ def left_out_index(label_set: LabelSet) -> int:
 
 
 def label_regions(class_map: np.ndarray, classes: Iterable[int], *, connectivity: int) -> tuple[np.ndarray, int]:
-    """A map (h, w) int32 of the connected regions of `classes`, numbered from 1, 0 elsewhere, and how many they are."""
+    """A map (h, w) int32 of the connected regions of `classes`, each of which is there, numbered from 1, 0 elsewhere, and how many they are."""
     region_map, num_regions = np.zeros(class_map.shape, np.int32), 0
     for class_index in classes:
         mask = cv2.inRange(class_map, class_index, class_index)
@@ -90,9 +123,9 @@ def label_regions(class_map: np.ndarray, classes: Iterable[int], *, connectivity
     return region_map, num_regions
 
 
-def _measure(regions: np.ndarray, num_regions: int, class_map: np.ndarray, confidence: np.ndarray) -> list[SegmentedObject]:
+def _measure(regions: np.ndarray, certainty: np.ndarray, class_map: np.ndarray, confidence: np.ndarray) -> list[SegmentedObject]:
     """The regions 1, 2, ... of `regions` as objects, from the runs of equal numbers along its rows: one pass for all."""
-    width = regions.shape[1]
+    width, num_regions = regions.shape[1], len(certainty)
     edges = run_edges(regions)
     first, last = edges[:-1], edges[1:] - 1
     owners = regions.ravel()[first]
@@ -108,6 +141,6 @@ def _measure(regions: np.ndarray, num_regions: int, class_map: np.ndarray, confi
     np.maximum.at(high[0], owners, np.where(wraps, width - 1, last % width))
     np.maximum.at(high[1], owners, last // width)
     boxes = np.concatenate([low, high - low + 1])[:, 1:].T.tolist()
-    scores = np.round(confidence_sums[1:] / area[1:] / 255, 4).tolist()
+    scores = np.round(certainty * confidence_sums[1:] / area[1:] / 255, 4).tolist()
     columns = zip(class_of[1:].tolist(), scores, map(tuple, boxes), area[1:].tolist())
     return [SegmentedObject(*row) for row in columns]

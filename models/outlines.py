@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import cv2
 import numpy as np
 
 from models.objects import ObjectMap, label_regions
@@ -22,16 +23,34 @@ def find_polygons(found: ObjectMap) -> list[list[Polygon]]:
     itself, none repeats its first corner at its end, and no three corners in a row lie on a line. Exteriors have a positive
     area in (x, y), which is clockwise on the screen, holes a negative one.
     """
-    classes = sorted({each.class_index for each in found.objects})
-    part_map, num_parts = label_regions(found.class_map, classes, connectivity=4)
+    part_map, num_parts = _label_parts(found)
     polygons: list[Polygon] = [[] for _ in range(num_parts)]
     for part, ring in _trace(part_map):
         polygons[part - 1].insert(0 if _area(ring) > 0 else len(polygons[part - 1]), ring)
     of_objects: list[list[Polygon]] = [[] for _ in found.objects]
-    for polygon in polygons:
+    for polygon in filter(None, polygons):  # parts that touching objects shared have been numbered anew
         x, y = polygon[0][np.lexsort(polygon[0].T)[0]]  # of the top row's leftmost pixel
         of_objects[found.region_map[y, x] - 1].append(polygon)
     return of_objects
+
+
+def _label_parts(found: ObjectMap) -> tuple[np.ndarray, int]:
+    """A map (h, w) int32 of what hangs together by the sides of pixels and is of one object, numbered from 1, and how many they are."""
+    part_map, num_parts = label_regions(found.class_map, sorted({each.class_index for each in found.objects}), connectivity=4)
+    owner = np.zeros(num_parts + 1, np.int32)  # one of the objects in each part
+    owner[part_map] = found.region_map
+    is_shared = np.zeros(num_parts + 1, bool)
+    is_shared[part_map[owner[part_map] != found.region_map]] = True
+    if not is_shared.any():
+        return part_map, num_parts
+    touching = is_shared[part_map]
+    part_map[touching] = 0
+    for number in np.unique(found.region_map[touching]).tolist():
+        box = found.objects[number - 1].slices
+        num_labels, labels = cv2.connectedComponents((touching[box] & (found.region_map[box] == number)).view(np.uint8), connectivity=4)
+        np.add(labels, num_parts, out=part_map[box], where=labels > 0)
+        num_parts += num_labels - 1
+    return part_map, num_parts
 
 
 def _area(ring: np.ndarray) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+
+from models.instance_decoder import Instances, decode_instances
+from models.label_set import LabelSet
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)
 
@@ -24,6 +27,8 @@ class Prediction:
     border_cells: np.ndarray
     border_probabilities: np.ndarray
     original_size: tuple[int, int]
+    instances: Instances | None = None
+    """None where the model does not tell objects of one class apart."""
 
 
 def compact(class_map: np.ndarray, confidence: np.ndarray, probabilities: np.ndarray, original_size: tuple[int, int]) -> Prediction:
@@ -36,3 +41,12 @@ def compact(class_map: np.ndarray, confidence: np.ndarray, probabilities: np.nda
     border_cells = np.flatnonzero(is_border).astype(np.int32)
     border_probabilities = np.ascontiguousarray(probabilities[:, is_border].T)
     return Prediction(class_map, confidence, border_cells, border_probabilities, original_size)
+
+
+def interpret(
+    outputs: np.ndarray, class_map: np.ndarray, confidence: np.ndarray, label_set: LabelSet, original_size: tuple[int, int]
+) -> Prediction:
+    """The prediction that the network's `outputs` (K, H, W) float16 state, or (K + 3, H, W) with an instance head; else as `compact`."""
+    prediction = compact(class_map, confidence, outputs[: len(label_set)], original_size)
+    head = outputs[len(label_set) :]
+    return replace(prediction, instances=decode_instances(class_map, head, label_set)) if len(head) else prediction

@@ -21,7 +21,7 @@ _PIXELS = 2**15
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """For each output pixel the first of the two cells that it lies between and the second one's weight, half-pixel centres.
 
     Cell i is the first one of `count[i]` pixels from `start[i]` on.
@@ -33,7 +33,7 @@ class _Axis:
     count: np.ndarray
 
     @classmethod
-    def between(cls, num_cells: int, num_pixels: int) -> _Axis:
+    def between(cls, num_cells: int, num_pixels: int) -> Axis:
         position = (np.arange(num_pixels) + 0.5) * (num_cells / num_pixels) - 0.5
         position = np.clip(position, 0, num_cells - 1)
         first = np.floor(position).astype(np.intp)
@@ -44,8 +44,8 @@ class _Axis:
 def restore_class_map(prediction: Prediction) -> np.ndarray:
     """The class index of each of the photo's pixels, (h, w) uint8: bilinear probabilities, then argmax."""
     cells = prediction.class_map
-    rows = _Axis.between(cells.shape[0], prediction.original_size[0])
-    columns = _Axis.between(cells.shape[1], prediction.original_size[1])
+    rows = Axis.between(cells.shape[0], prediction.original_size[0])
+    columns = Axis.between(cells.shape[1], prediction.original_size[1])
     restored = cells.take(columns.first, 1).take(rows.first, 0)
     place = np.zeros(cells.size, np.intp)  # of a cell in the list of border cells
     place[prediction.border_cells] = np.arange(len(prediction.border_cells))
@@ -68,7 +68,7 @@ def restore_confidence(prediction: Prediction) -> np.ndarray:
     return cv2.resize(prediction.confidence, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
-def _disputed(cells: np.ndarray, rows: _Axis, columns: _Axis, border: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _disputed(cells: np.ndarray, rows: Axis, columns: Axis, border: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Those of the flat indices `border` that begin some pixels' four cells, not all of one class: y (G,), x (G,), the four (4, G)."""
     height, width = cells.shape
     y, x = np.divmod(border.astype(np.intp), width)
@@ -92,9 +92,7 @@ def _contenders(probabilities: np.ndarray, corners: np.ndarray) -> Iterator[tupl
         yield group, np.nonzero(may_win[:, group].T)[1].reshape(-1, each).T
 
 
-def _decide(
-    restored: np.ndarray, rows: _Axis, columns: _Axis, y: np.ndarray, x: np.ndarray, values: np.ndarray, classes: np.ndarray
-) -> None:
+def _decide(restored: np.ndarray, rows: Axis, columns: Axis, y: np.ndarray, x: np.ndarray, values: np.ndarray, classes: np.ndarray) -> None:
     """Writes the argmax into the pixels (h, w) of the cells (y, x), both (G,).
 
     Shapes: values (4, N, G) float32, the probabilities at the corners; classes (N, G), whose, ascending.

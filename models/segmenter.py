@@ -10,7 +10,7 @@ import torch
 from models.engines import Engine
 from models.engines.eager import EagerEngine
 from models.fit import InputImage
-from models.prediction import Prediction, compact
+from models.prediction import Prediction, interpret
 from models.spec import SegmenterSpec
 from models.unet import NormalizedNetwork
 
@@ -28,20 +28,20 @@ class Segmenter:
         self.engine = engine or EagerEngine(network, device)
 
     def predict(self, images: Sequence[InputImage]) -> list[Prediction | np.ndarray]:
-        """One prediction for each image, in their order; for a tile its probabilities (K, h, w) float16, padding cut away.
+        """One prediction for each image, in their order; for a tile its part of `Engine.compute`, (K, h, w) or (K + 3, h, w) float16.
 
-        The images have the spec's input size.
+        The images have the spec's input size. Padding is cut away.
         """
         if not images:
             return []
-        probabilities = self.engine.probabilities(np.stack([image.pixels for image in images]))
-        confidence, class_map = probabilities.float().max(dim=1)
+        outputs = self.engine.compute(np.stack([image.pixels for image in images]))
+        confidence, class_map = outputs[:, : len(self.spec.label_set)].float().max(dim=1)
         confidence = (confidence * 255).round().to(torch.uint8).cpu().numpy()
         class_map = class_map.to(torch.uint8).cpu().numpy()
         return [
-            probabilities_i[:, *crop].copy()
+            outputs_i[:, *crop].copy()
             if image.is_tile
-            else compact(class_map[i][crop], confidence[i][crop], probabilities_i[:, *crop], image.original_size)
-            for i, (image, probabilities_i) in enumerate(zip(images, probabilities.cpu().numpy()))
+            else interpret(outputs_i[:, *crop], class_map[i][crop], confidence[i][crop], self.spec.label_set, image.original_size)
+            for i, (image, outputs_i) in enumerate(zip(images, outputs.cpu().numpy()))
             for crop in [image.content.slices]
         ]

@@ -15,6 +15,9 @@ from models.label_set import LabelSet
 
 FORMAT = 1
 CARD = "model.json"
+INSTANCE_CHANNELS = 3  # behind the classes: how much a pixel is an object's centre, and the way to its own, down and to the right
+OFFSET_UNIT = 32  # pixels of the input that 1 stands for in those ways, so that the numbers are of the logits' size
+_HEADS = {False: "semantic", True: "semantic+centre_offset"}
 
 
 class InvalidBundle(ValueError):
@@ -34,6 +37,8 @@ class Architecture:
     For `unet` only."""
     base_channels: int = 64
     """Channels of the first level, doubled at each of the four below. For `unet2015` only; the paper has 64."""
+    instances: bool = False
+    """Tell touching objects of one class apart: a second head finds centres and the way to them. Needs data that marks objects."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def make_card(spec: SegmenterSpec, weights_sha256: str, provenance: dict) -> dic
     """What model.json holds; `read_spec` reads the spec back."""
     return {
         "format": FORMAT,
-        "head": "semantic",
+        "head": _HEADS[spec.architecture.instances],
         "architecture": asdict(spec.architecture),
         "label_set": spec.label_set.to_dict(),
         "input_size": list(spec.input_size),
@@ -66,10 +71,10 @@ def read_card(folder: Path) -> dict:
         card = json.loads((folder / CARD).read_text())
     except (OSError, ValueError) as error:
         raise InvalidBundle(f"{folder} is no bundle: {CARD} cannot be read; name a directory that training wrote") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("head") != "semantic":
+    if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("head") not in _HEADS.values():
         stated = {name: card.get(name) for name in ("format", "head")} if isinstance(card, dict) else card
         raise InvalidBundle(
-            f"{folder}: {stated} is not format {FORMAT} with a semantic head; use the version that wrote it, or train again"
+            f"{folder}: {stated} is not format {FORMAT} with a head of {' or '.join(_HEADS.values())}; use the version that wrote it, or train again"
         )
     return card
 
@@ -78,7 +83,7 @@ def read_spec(folder: Path) -> SegmenterSpec:
     """What model.json says of the segmenter, without its weights. Raises `InvalidBundle`."""
     card = read_card(folder)
     try:
-        return SegmenterSpec(
+        spec = SegmenterSpec(
             architecture=Architecture(**card["architecture"]),
             label_set=LabelSet.from_dict(card["label_set"]),
             input_size=tuple(card["input_size"]),
@@ -86,3 +91,6 @@ def read_spec(folder: Path) -> SegmenterSpec:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidBundle(f"{folder}: {CARD} lacks what a segmenter is made of ({error}); train again") from error
+    if card["head"] != _HEADS[spec.architecture.instances]:
+        raise InvalidBundle(f"{folder}: {CARD} states the head {card['head']!r}, its architecture has another; copy the bundle again")
+    return spec

@@ -1,7 +1,7 @@
-"""A large image in overlapping tiles of the model's input size, and their probabilities blended back into one prediction.
+"""A large image in overlapping tiles of the model's input size, and what the network says of them blended back into one prediction.
 
 The image is made smaller only as far as it takes to need no more than a given number of tiles; that bounds time and memory
-whatever the image's size: the blended probabilities take 4 bytes for each class and each cell of the tiles.
+whatever the image's size: the blend takes 4 bytes for each class and each cell of the tiles.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from models.fit import PAD_COLOR, Content, InputImage
-from models.prediction import Prediction, compact
+from models.label_set import LabelSet
+from models.prediction import Prediction, interpret
 
 _OVERLAP = 0.25  # of a tile's side, at least
 _STEP = 0.97  # by which the image is made smaller until few enough tiles cover it
@@ -70,24 +71,26 @@ def cut_tiles(image: np.ndarray, plan: TilePlan, input_size: tuple[int, int]) ->
     return TiledImage(plan, tuple(tiles), image.shape[:2])
 
 
-def blend_tiles(plan: TilePlan, probabilities: Iterable[np.ndarray], original_size: tuple[int, int]) -> Prediction:
-    """The prediction for the whole image from each tile's probabilities (K, h, w) float16, in the order of `plan.corners`.
+def blend_tiles(plan: TilePlan, outputs: Iterable[np.ndarray], original_size: tuple[int, int], label_set: LabelSet) -> Prediction:
+    """The prediction for the whole image from what `Segmenter.predict` gave for each tile, in the order of `plan.corners`.
 
-    Where tiles overlap, each counts the more the farther the pixel is from that tile's edge.
+    Where tiles overlap, each counts the more the farther the pixel is from that tile's edge. An object that no tile shows whole
+    may become several.
     """
     h, w = plan.tile_size
     window = np.outer(_hat(h), _hat(w))
     total = None
     weight = np.zeros(plan.canvas_size, np.float32)
-    for (top, left), tile in zip(plan.corners, probabilities, strict=True):
+    for (top, left), tile in zip(plan.corners, outputs, strict=True):
         if total is None:
             total = np.zeros((len(tile), *plan.canvas_size), np.float32)
         place = slice(top, top + h), slice(left, left + w)
         total[:, *place] += tile * window
         weight[place] += window
     blended = np.divide(total, weight, out=total).astype(np.float16)
-    confidence = np.rint(blended.max(axis=0).astype(np.float32) * 255).astype(np.uint8)
-    return compact(blended.argmax(axis=0).astype(np.uint8), confidence, blended, original_size)
+    probabilities = blended[: len(label_set)]
+    confidence = np.rint(probabilities.max(axis=0).astype(np.float32) * 255).astype(np.uint8)
+    return interpret(blended, probabilities.argmax(axis=0).astype(np.uint8), confidence, label_set, original_size)
 
 
 def _starts(length: int, tile: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.spec import Architecture
+from models.spec import INSTANCE_CHANNELS, Architecture
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)  # in units of uint8
 _IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -23,14 +23,16 @@ def build_network(architecture: Architecture, num_classes: int, *, pretrained: b
 
     Raises `InvalidArchitecture` for an unknown encoder, or where pretrained weights cannot be had.
     """
+    extra = INSTANCE_CHANNELS if architecture.instances else 0
     if architecture.network == "unet2015":
         if pretrained:
             raise InvalidArchitecture("unet2015 has no pretrained weights; train it from scratch, or choose the architecture unet")
-        return NormalizedNetwork(UNet2015(num_classes, architecture.base_channels))
+        return NormalizedNetwork(UNet2015(num_classes + extra, architecture.base_channels), extra)
     try:
         weights = "imagenet" if pretrained else None
         channels = [max(16, architecture.decoder_channels >> level) for level in range(5)]
-        return NormalizedNetwork(smp.Unet(architecture.encoder, encoder_weights=weights, decoder_channels=channels, classes=num_classes))
+        network = smp.Unet(architecture.encoder, encoder_weights=weights, decoder_channels=channels, classes=num_classes + extra)
+        return NormalizedNetwork(network, extra)
     except (KeyError, RuntimeError, ValueError, OSError) as error:
         raise InvalidArchitecture(_why_not(architecture.encoder, pretrained)) from error
 
@@ -44,11 +46,15 @@ def check_input_size(architecture: Architecture, input_size: tuple[int, int]) ->
 
 
 class NormalizedNetwork(nn.Module):
-    """Logits (B, K, H, W) float of images (B, 3, H, W) uint8. Mean and deviation travel with the weights."""
+    """Logits (B, K, H, W) float of images (B, 3, H, W) uint8, and behind them the instance head's channels, where it has one.
 
-    def __init__(self, network: nn.Module) -> None:
+    Mean and deviation travel with the weights.
+    """
+
+    def __init__(self, network: nn.Module, instance_channels: int = 0) -> None:
         super().__init__()
         self.network = network
+        self.instance_channels = instance_channels
         self.register_buffer("pixel_mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1))
 

@@ -8,7 +8,9 @@ from typing import Literal
 import tyro
 
 from models.fit import FitRule
+from models.losses import LossOptions
 from models.spec import Architecture
+from pipelines.augmentation import AugmentationConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class OptimizationConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the GPU, or the CPU's matrix unit, computes it natively."""
     seed: int = 0
+    loss: tyro.conf.OmitArgPrefixes[LossOptions] = field(default_factory=LossOptions)
+    augmentation: tyro.conf.OmitArgPrefixes[AugmentationConfig] = field(default_factory=AugmentationConfig)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size_per_worker", "learning_rate", "validate_every"):

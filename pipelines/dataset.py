@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
-from models.fit import PAD_COLOR, InputImage, fit_mask, preprocess
+from models.border_weights import border_weights, weight_regions
+from models.fit import InputImage, fit_mask, preprocess
 from models.image import NO_LIMITS
-from models.label_set import IGNORE_INDEX
+from models.losses import LossOptions
 from models.spec import SegmenterSpec
+from pipelines.augmentation import AugmentationConfig, Pixels, augment, paste_objects
 from pipelines.data.records import Record
 
 
@@ -28,59 +29,78 @@ class Sample:
     seed: int | None = None
 
 
-class TrainingSet(Dataset):
-    """Images (3, H, W) uint8 with their masks (H, W) int64, by `Sample`."""
+class Example(NamedTuple):
+    """What a step learns from, as tensors of one example; the loader stacks them.
 
-    def __init__(self, records: list[Record], spec: SegmenterSpec) -> None:
-        self.records = records
-        self.spec = spec
-        self.augment = augmentation(spec.input_size)
+    Shapes: image (3, H, W) uint8; mask (H, W) int64, class indices and `IGNORE_INDEX`; instance_map (H, W) int64, 0 where no object
+    is; pixel_weights (H, W) float32.
+    """
+
+    image: Tensor
+    mask: Tensor
+    instance_map: Tensor
+    pixel_weights: Tensor
+
+
+class TrainingSet(Dataset):
+    """Examples by `Sample`."""
+
+    def __init__(
+        self,
+        records: list[Record],
+        spec: SegmenterSpec,
+        augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008, frozen
+        loss: LossOptions = LossOptions(),  # noqa: B008, frozen
+    ) -> None:
+        self.records, self.spec, self.augmentation, self.loss = records, spec, augmentation, loss
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        fitted, class_map = read_example(self.records[sample.index], self.spec)
-        mask = fit_mask(class_map, self.spec.input_size, self.spec.fit_rule)
-        image = tv_tensors.Image(torch.from_numpy(fitted.pixels).permute(2, 0, 1))
-        mask = tv_tensors.Mask(torch.from_numpy(mask))
+    def __getitem__(self, sample: Sample) -> Example:
+        cv2.setNumThreads(1)  # for small pictures: threads wait for each other longer than they compute
+        pixels = self.read(sample.index)
         if sample.seed is not None:
-            with torch.random.fork_rng(devices=[]), _one_thread():
-                torch.manual_seed(sample.seed)
-                image, mask = self.augment(image, mask)
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()
+            pixels = self._augment(pixels, np.random.default_rng(sample.seed))
+        # NumPy's conversions, for torch's would wake all its threads for each small array
+        arrays = pixels.image, pixels.mask.astype(np.int64), pixels.instance_map.astype(np.int64), self._weigh(pixels)
+        image, *maps = map(torch.from_numpy, arrays)
+        return Example(image.permute(2, 0, 1), *maps)
+
+    def read(self, index: int) -> Pixels:
+        """The record at the model's input size, not augmented."""
+        return fit_record(self.records[index], self.spec)
+
+    def _augment(self, pixels: Pixels, random: np.random.Generator) -> Pixels:
+        pixels = augment(pixels, self.augmentation, random)
+        if self.spec.architecture.instances and random.random() < self.augmentation.copy_paste:
+            donor = self.read(int(random.integers(len(self.records))))
+            pixels = paste_objects(pixels, augment(donor, self.augmentation, random), random)
+        return pixels
+
+    def _weigh(self, pixels: Pixels) -> np.ndarray:
+        if not self.loss.border_weight:
+            return np.ones(pixels.mask.shape, np.float32)
+        has_objects = pixels.instance_map.any()
+        regions = pixels.instance_map.astype(np.int32) if has_objects else weight_regions(pixels.mask, self.spec.label_set)
+        return border_weights(regions, strength=self.loss.border_weight, sigma=self.loss.border_sigma)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For small tensors: threads wait for each other longer than they compute, the more so on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
+def fit_record(record: Record, spec: SegmenterSpec) -> Pixels:
+    """The record at the model's input size. Where it does not tell objects apart, or nobody asked for them, there are none."""
+    data, class_map = record.read()
+    image = preprocess(data, spec.input_size, spec.fit_rule, NO_LIMITS).pixels
+    mask = fit_mask(class_map, spec.input_size, spec.fit_rule)
+    instance_map = record.annotation.instance_map(data) if spec.architecture.instances else None
+    if instance_map is None:
+        return Pixels(image, mask, np.zeros(spec.input_size, np.int16))
+    return Pixels(image, mask, fit_mask(instance_map.astype(np.int16), spec.input_size, spec.fit_rule, padding=0))
 
 
 def read_example(record: Record, spec: SegmenterSpec) -> tuple[InputImage, np.ndarray]:
     """The image as the model takes it, and the class map (h, w) uint8 at native resolution."""
     data, class_map = record.read()
     return preprocess(data, spec.input_size, spec.fit_rule, NO_LIMITS), class_map
-
-
-def augmentation(input_size: tuple[int, int]) -> v2.Transform:
-    """Mirroring, turning, scaling, shifting and colour, for a pair of `tv_tensors` Image and Mask."""
-    fill = {tv_tensors.Image: list(PAD_COLOR), tv_tensors.Mask: IGNORE_INDEX}
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(),
-            v2.RandomAffine(
-                degrees=20, translate=(0.1, 0.1), scale=(0.7, 1.6), shear=8, interpolation=v2.InterpolationMode.BILINEAR, fill=fill
-            ),
-            v2.RandomPhotometricDistort(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.6, 1.5), hue=(-0.05, 0.05)),
-            v2.RandomGrayscale(0.05),
-        ]
-    )
 
 
 class ShardedBatchSampler(Sampler[list[Sample]]):
@@ -110,7 +130,7 @@ class ShardedBatchSampler(Sampler[list[Sample]]):
 
 
 def training_loader(dataset: TrainingSet, sampler: ShardedBatchSampler, *, loader_processes: int, pin_memory: bool) -> DataLoader:
-    """Batches of images (B, 3, H, W) uint8 and masks (B, H, W) int64; set `sampler.epoch` before each pass."""
+    """Batches, each an `Example` of stacked tensors; set `sampler.epoch` before each pass."""
     return DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,11 @@ from tqdm import tqdm
 
 from models.bundle import load_bundle
 from models.label_set import LabelSet
-from models.metrics import confusion_counts, summarize
-from models.restore import restore_class_map
-from models.segmenter import Segmenter
+from models.metrics import SegmentationCounts, summarize
 from models.spec import InvalidBundle
+from pipelines.counting import Evaluation, count_images
 from pipelines.data.records import InvalidData, Record
 from pipelines.data.sources import read_data
-from pipelines.dataset import read_example
 from pipelines.tracking import download_bundle
 
 _CONNECTIONS = 4
@@ -50,29 +48,17 @@ class EvaluateConfig:
     """Write the metrics and the counts here too."""
 
 
-def count_predictions(segmenter: Segmenter, records: Sequence[Record], *, batch_size: int = 8) -> np.ndarray:
-    """Confusion counts (K, K) int64 of the segmenter over the records; the sum over any partition is the same."""
-    num_classes = len(segmenter.spec.label_set)
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    for start in range(0, len(records), batch_size):
-        examples = [read_example(record, segmenter.spec) for record in records[start : start + batch_size]]
-        predictions = segmenter.predict([image for image, _ in examples])
-        for prediction, (_, mask) in zip(predictions, examples):
-            counts += confusion_counts(mask, restore_class_map(prediction), num_classes)
-    return counts
+def count_answers(address: str, records: Sequence[Record], num_classes: int) -> Iterator[SegmentationCounts]:
+    """The counts of the index PNGs that the service at `address` answers with, in the records' order."""
 
-
-def count_answers(address: str, records: Sequence[Record], num_classes: int) -> np.ndarray:
-    """Confusion counts (K, K) int64 of the index PNGs that the service at `address` answers with."""
-
-    def count(record: Record) -> np.ndarray:
+    def count(record: Record) -> SegmentationCounts:
         data, mask = record.read()
         answer = requests.post(f"{address}/v1/segment", params={"format": "png"}, data=data, timeout=_TIMEOUT_S)
         answer.raise_for_status()
-        return confusion_counts(mask, np.array(Image.open(io.BytesIO(answer.content))), num_classes)
+        return SegmentationCounts.of(mask, np.array(Image.open(io.BytesIO(answer.content))), num_classes)
 
     with ThreadPoolExecutor(_CONNECTIONS) as threads:
-        return sum(tqdm(threads.map(count, records), total=len(records), unit="image"))
+        yield from threads.map(count, records)
 
 
 def metrics_table(metrics: dict[str, float]) -> str:
@@ -96,14 +82,15 @@ def main(config: EvaluateConfig) -> None:
     elif config.model:
         segmenter = load_bundle(download_bundle(config.model))
         _check_labels(segmenter.spec.label_set.names, data.label_set)
-        counts = count_predictions(segmenter, records)
+        counts = count_images(segmenter, records)
     else:
         raise ValueError("nothing to measure; give --model or --service")
-    metrics = summarize(counts, data.label_set)
+    evaluation = Evaluation.of(tqdm(counts, total=len(records), unit="image", disable=None), data.label_set)
+    metrics = summarize(evaluation.total, data.label_set)
     print(f"{config.service or config.model} on {config.data}, {config.split}: {len(records)} images")
     print(metrics_table(metrics))
     if config.json_file:
-        config.json_file.write_text(json.dumps({"metrics": metrics, "counts": counts.tolist()}, indent=2))
+        config.json_file.write_text(json.dumps({"metrics": metrics, "counts": evaluation.total.confusion.tolist()}, indent=2))
 
 
 def _served_names(address: str) -> list[str]:

@@ -17,17 +17,17 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from models.losses import segmentation_loss
-from models.metrics import summarize
+from models.losses import training_loss
+from models.metrics import SegmentationCounts, summarize
 from models.segmenter import Segmenter
 from models.spec import SegmenterSpec
 from models.unet import build_network
 from pipelines.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from pipelines.config import OptimizationConfig, TrainConfig
+from pipelines.counting import count_images
 from pipelines.data.records import LabelledData
 from pipelines.data.sources import draw_if_missing
-from pipelines.dataset import ShardedBatchSampler, TrainingSet, training_loader
-from pipelines.evaluate import count_predictions
+from pipelines.dataset import Example, ShardedBatchSampler, TrainingSet, training_loader
 from pipelines.pictures import prediction_sheet
 from pipelines.progress import Progress
 from pipelines.tracking import TrackedRun
@@ -63,7 +63,7 @@ def train_worker(job: TrainJob) -> None:
     state = _restore(network, optimizer)
     trained = ray.train.torch.prepare_model(network)
 
-    dataset = TrainingSet(data.splits["train"], job.spec)
+    dataset = TrainingSet(data.splits["train"], job.spec, optimization.augmentation, optimization.loss)
     sampler = ShardedBatchSampler(
         len(dataset),
         global_batch_size=optimization.batch_size_per_worker * world_size,
@@ -77,7 +77,7 @@ def train_worker(job: TrainJob) -> None:
     with job.run.system_metrics(enabled=is_reporter):
         for epoch in range(state.epochs_done, optimization.epochs):
             sampler.epoch = epoch
-            totals = _train_epoch(trained, loader, optimizer, epoch, optimization, device, progress)
+            totals = _train_epoch(trained, loader, optimizer, epoch, len(job.spec.label_set), optimization, device, progress)
             metrics = _across_workers(totals).summary()
             progress.epoch_done(metrics)
             if (epoch + 1) % optimization.validate_every and epoch + 1 < optimization.epochs:
@@ -105,19 +105,20 @@ class EpochTotals:
         return {"train_loss": float(self.loss) / self.num_samples, "samples_per_s": self.num_samples / self.seconds}
 
 
-def _train_epoch(trained: nn.Module, loader, optimizer, epoch: int, config: OptimizationConfig, device, progress: Progress) -> EpochTotals:
+def _train_epoch(
+    trained: nn.Module, loader, optimizer, epoch: int, num_classes: int, config: OptimizationConfig, device, progress: Progress
+) -> EpochTotals:
     torch.manual_seed(hash((config.seed, epoch)))  # dropout; a resumed epoch draws the same
     trained.train()
     totals = EpochTotals(torch.zeros((), device=device), 0, 0.0)
     begin = time.perf_counter()
     num_steps = len(loader)
-    for step, (images, masks) in enumerate(loader, start=epoch * num_steps):
+    for step, batch in enumerate(loader, start=epoch * num_steps):
         _set_learning_rate(optimizer, step, num_steps * config.epochs, config)
-        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        masks = masks.to(device, non_blocking=True)
-        loss = train_step(trained, optimizer, images, masks, config)
-        totals.loss += loss * len(images)
-        totals.num_samples += len(images)
+        batch = Example(*(each.to(device, non_blocking=True) for each in batch))
+        loss = train_step(trained, optimizer, batch, num_classes, config)
+        totals.loss += loss * len(batch.image)
+        totals.num_samples += len(batch.image)
         progress.step_done(epoch, step - epoch * num_steps)
     totals.seconds = time.perf_counter() - begin
     if not math.isfinite(float(totals.loss)):
@@ -127,11 +128,12 @@ def _train_epoch(trained: nn.Module, loader, optimizer, epoch: int, config: Opti
     return totals
 
 
-def train_step(network: nn.Module, optimizer, images: Tensor, masks: Tensor, config: OptimizationConfig) -> Tensor:
-    """The loss, detached, after one step of the optimiser; images (B, 3, H, W) uint8, masks (B, H, W) int64."""
+def train_step(network: nn.Module, optimizer, batch: Example, num_classes: int, config: OptimizationConfig) -> Tensor:
+    """The loss, detached, after one step of the optimiser."""
+    images = batch.image.contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=uses_bf16(config.precision, images.device)):
-        logits = network(images)
-    loss = segmentation_loss(logits.float(), masks)
+        outputs = network(images)
+    loss = training_loss(outputs, batch.mask, batch.instance_map, batch.pixel_weights, num_classes, config.loss)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
@@ -173,10 +175,11 @@ def _validate(network: nn.Module, spec: SegmenterSpec, data: LabelledData, rank:
         for buffer in network.buffers():  # batch norm's statistics differ between workers since the last step
             torch.distributed.broadcast(buffer, src=0)
     segmenter = Segmenter(network, spec, ray.train.torch.get_device())
-    counts = torch.from_numpy(count_predictions(segmenter, data.splits["val"][rank::world_size])).to(segmenter.device)
+    counts = sum(count_images(segmenter, data.splits["val"][rank::world_size]), SegmentationCounts.zeros(len(spec.label_set)))
+    total = torch.from_numpy(counts.vector).to(segmenter.device)
     if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(counts)
-    return summarize(counts.cpu().numpy(), spec.label_set)
+        torch.distributed.all_reduce(total)
+    return summarize(SegmentationCounts.from_vector(total.cpu().numpy(), len(spec.label_set)), spec.label_set)
 
 
 def _pictures(network: nn.Module, spec: SegmenterSpec, data: LabelledData) -> np.ndarray:

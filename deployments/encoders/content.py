@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from deployments.query import Query
+from models.instance_restore import restore_instances
 from models.label_set import Label, LabelSet
 from models.objects import ObjectMap, SegmentedObject, find_objects, keep_classes
 from models.prediction import Prediction
@@ -39,7 +40,11 @@ class Selection:
 
     @cached_property
     def found(self) -> ObjectMap:
-        return find_objects(self._of_classes, self._winners, self.content.label_set, min_score=self.query.min_score)
+        content = self.content
+        instances = content.prediction.instances
+        if instances is not None:
+            instances = restore_instances(content.prediction, content.class_map), instances.certainty
+        return find_objects(self._of_classes, self._winners, content.label_set, min_score=self.query.min_score, instances=instances)
 
     @cached_property
     def confidence(self) -> np.ndarray:

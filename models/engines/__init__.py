@@ -31,7 +31,11 @@ class EngineOptions:
 
 
 class Engine(Protocol):
-    """Class probabilities of a batch of any size. For one thread at a time."""
+    """Class probabilities of a batch of any size, and objects where the network has a head for them. For one thread at a time."""
 
-    def probabilities(self, pixels: np.ndarray) -> Tensor:
-        """(B, K, H, W) float16, on the engine's device, of `pixels` (B, H, W, 3) uint8."""
+    def compute(self, pixels: np.ndarray) -> Tensor:
+        """(B, K, H, W) float16 probabilities, on the engine's device, of `pixels` (B, H, W, 3) uint8.
+
+        With an instance head (B, K + 3, H, W): behind the classes how much a cell is the centre of an object, and the way to its
+        own centre, down and to the right, as `models/instance_targets.py` has them.
+        """

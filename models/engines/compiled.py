@@ -7,11 +7,13 @@ import shutil
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.engines import EngineOptions, EngineRefused
 from models.engines.eager import EagerEngine, ProbabilityNetwork
 from models.engines.parity import compare, drawn_images
+from models.spec import SegmenterSpec
+from models.unet import NormalizedNetwork
 
 _NUM_COMPARED = 4  # images; each also waits for eager, before the process is ready
 
@@ -22,20 +24,20 @@ class CompiledEngine:
     At least 99.99 % of an image's pixels keep their class in any batch: the two graphs may differ in the last bits.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+    def __init__(self, network: NormalizedNetwork, device: torch.device | str = "cpu") -> None:
         self._device = torch.device(device)
         network = ProbabilityNetwork(network).to(self._device, memory_format=torch.channels_last).eval()
         self._network = torch.compile(network, fullgraph=True)
 
     @torch.inference_mode()
-    def probabilities(self, pixels: np.ndarray) -> Tensor:
+    def compute(self, pixels: np.ndarray) -> Tensor:
         batch = torch.from_numpy(pixels).to(self._device)
         if len(batch) > 1:
             torch._dynamo.mark_dynamic(batch, 0)  # or each batch size would be compiled for itself
         return self._network(batch)
 
 
-def compile_network(network: nn.Module, input_size: tuple[int, int], device: torch.device | str, options: EngineOptions) -> CompiledEngine:
+def compile_network(network: NormalizedNetwork, spec: SegmenterSpec, device: torch.device | str, options: EngineOptions) -> CompiledEngine:
     """The compiled engine, after it has shown on a few drawn images that it agrees with eager. Raises `EngineRefused`."""
     compiler = os.environ.get("CXX", "g++")
     if not shutil.which(compiler):
@@ -45,7 +47,7 @@ def compile_network(network: nn.Module, input_size: tuple[int, int], device: tor
     torch.set_num_threads(options.num_threads)  # before compiling: the code is made for so many
     engine = CompiledEngine(network, device)
     try:
-        parity = compare(EagerEngine(network, device), engine, drawn_images(input_size, _NUM_COMPARED))
+        parity = compare(EagerEngine(network, device), engine, drawn_images(spec.input_size, _NUM_COMPARED), len(spec.label_set))
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise EngineRefused(f"engine torch_compile cannot compile this network ({reason}); serve with engine=torch") from error

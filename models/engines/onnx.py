@@ -1,6 +1,6 @@
 """ONNX Runtime on the CPU, from a graph that was exported once and lies in the bundle.
 
-engines/onnx/model.onnx    images (B, H, W, 3) uint8 in, probabilities (B, K, H, W) float16 out, B free
+engines/onnx/model.onnx    images (B, H, W, 3) uint8 in, outputs (B, K or K + 3, H, W) float16 out, B free
 engines/onnx/parity.json   digests of this graph and of the weights it was made of, and how well it agrees with engine `torch`
 """
 
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.engines import EngineOptions, EngineRefused
 from models.engines.eager import ProbabilityNetwork
 from models.spec import read_card
+from models.unet import NormalizedNetwork
 
 FOLDER = Path("engines") / "onnx"
 MODEL = "model.onnx"
@@ -41,19 +42,19 @@ class OnnxEngine:
         except Exception as error:  # its exceptions have no common base
             raise EngineRefused(f"ONNX Runtime cannot load the graph ({str(error)[:200]}); export it again") from error
 
-    def probabilities(self, pixels: np.ndarray) -> Tensor:
+    def compute(self, pixels: np.ndarray) -> Tensor:
         return torch.from_numpy(np.concatenate([self._session.run(None, {"images": image[np.newaxis]})[0] for image in pixels]))
 
 
-def export_graph(network: nn.Module, input_size: tuple[int, int], path: Path) -> None:
-    """Writes `path`, the graph of images to probabilities for any batch size. `network` must be on the CPU."""
+def export_graph(network: NormalizedNetwork, input_size: tuple[int, int], path: Path) -> None:
+    """Writes `path`, the graph of what `Engine.compute` does, for any batch size. `network` must be on the CPU."""
     example = torch.zeros(2, *input_size, 3, dtype=torch.uint8)
     torch.onnx.export(
         ProbabilityNetwork(network).eval(),
         (example,),
         path,
         input_names=["images"],
-        output_names=["probabilities"],
+        output_names=["outputs"],
         dynamic_shapes={"pixels": {0: torch.export.Dim("B", min=1)}},
         external_data=False,
         verbose=False,

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from models.engines import Engine
-from models.metrics import class_iou, confusion_counts, pixel_accuracy
+from models.metrics import class_iou, confusion_counts, pixel_accuracy, region_outcomes
 
 _BATCH_SIZE = 8
 
@@ -16,7 +16,7 @@ _BATCH_SIZE = 8
 @dataclass(frozen=True)
 class Parity:
     """`pixel_agreement`: the share of pixels given the same class. `class_iou`: IoU of each class with the reference's masks as the
-    truth, None for a class in neither. `largest_difference`: of any two probabilities."""
+    truth, None for a class in neither. `largest_difference`: of any two numbers of the output."""
 
     num_images: int
     pixel_agreement: float
@@ -24,17 +24,18 @@ class Parity:
     largest_difference: float
 
 
-def compare(reference: Engine, engine: Engine, images: np.ndarray) -> Parity:
+def compare(reference: Engine, engine: Engine, images: np.ndarray, num_classes: int) -> Parity:
     """The agreement over all `images` (N, H, W, 3) uint8, alone and in batches. Padding counts as any other pixel does."""
     counts, largest = 0, 0.0
     starts = [0, *range(1, len(images), _BATCH_SIZE)]
     for start, end in zip(starts, [*starts[1:], len(images)]):
-        expected, given = (each.probabilities(images[start:end]).float().cpu().numpy() for each in (reference, engine))
-        classes = [probabilities.argmax(axis=1).astype(np.uint8) for probabilities in (expected, given)]
-        counts = counts + confusion_counts(*classes, num_classes=expected.shape[1])
+        expected, given = (each.compute(images[start:end]).float().cpu().numpy() for each in (reference, engine))
+        classes = [outputs[:, :num_classes].argmax(axis=1).astype(np.uint8) for outputs in (expected, given)]
+        counts = counts + confusion_counts(*classes, num_classes)
         largest = max(largest, float(np.abs(expected - given).max()))
-    iou = [None if np.isnan(value) else float(value) for value in class_iou(counts)]
-    return Parity(len(images), pixel_accuracy(counts), iou, largest)
+    outcomes = region_outcomes(counts)
+    iou = [None if np.isnan(value) else float(value) for value in class_iou(outcomes)]
+    return Parity(len(images), float(pixel_accuracy(outcomes)), iou, largest)
 
 
 def drawn_images(input_size: tuple[int, int], num_images: int) -> np.ndarray:

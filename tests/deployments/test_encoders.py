@@ -17,6 +17,7 @@ from deployments.encoders import ENCODERS, Content, annotation_tools, encode, pi
 from deployments.formats import FORMATS, choose_format
 from deployments.problems import InvalidRequest
 from deployments.query import Query
+from models.instance_decoder import Instances
 from models.label_set import IGNORE_INDEX, LabelSet
 from models.prediction import Prediction
 from tests.models.test_outlines import fill
@@ -251,3 +252,19 @@ def test_json_of_a_real_mask_is_small(real_data):
         trimap = np.array(Image.open(path).resize((512, 512), Image.Resampling.NEAREST)) - 1
         labels = LabelSet.from_names(["pet", "background", "border"])
         assert len(answer("json", replace(content_of(trimap), label_set=labels))) <= 20_000
+
+
+def test_touching_objects_of_one_class_are_single_ones_in_every_list():
+    class_map = np.array([[0, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
+    content = content_of(class_map)
+    instances = Instances(np.array([[0, 1, 1, 2, 2], [0, 1, 1, 2, 2]], np.uint8), np.array([0.5, 0.75]))
+    content = replace(content, prediction=replace(content.prediction, instances=instances))
+    listed = json.loads(answer("json", content))["objects"]
+    assert [(each["box"], each["area"], each["score"]) for each in listed] == [([1, 0, 2, 2], 4, 0.5), ([3, 0, 2, 2], 4, 0.75)]
+    assert len(json.loads(answer("geojson", content))["features"]) == len(json.loads(answer("labelme", content))["shapes"]) == 2
+    assert [len(each["segmentation"]) for each in json.loads(answer("polygons", content))["objects"]] == [1, 1]
+    assert np.array_equal(read_json(answer("json", content), 0), class_map)
+    assert np.array_equal(read_polygons(answer("polygons", content), 0), class_map)
+    sure = json.loads(answer("json", content, min_score=0.6))["objects"]
+    assert [each["box"] for each in sure] == [[3, 0, 2, 2]]
+    assert picture(answer("png", content, min_score=0.6)).tolist() == [[0, 0, 0, 1, 1]] * 2

@@ -20,7 +20,7 @@ def test_loads_with_no_other_argument_and_predicts_the_same(bundle_folder, tmp_p
     image = fit_image(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8), first.spec.input_size, first.spec.fit_rule)
     assert second.spec == first.spec
     pixels = image.pixels[np.newaxis]
-    assert (first.engine.probabilities(pixels) == second.engine.probabilities(pixels)).all()
+    assert (first.engine.compute(pixels) == second.engine.compute(pixels)).all()
     assert read_card(tmp_path / "again")["provenance"] == {"run_id": "1"}
 
 
@@ -38,7 +38,7 @@ def test_refuses_damaged_weights(copy):
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"format": 2}, "not format 1"), ({"head": "panoptic"}, "semantic head"), ({"input_size": None}, "lacks what a segmenter")],
+    [({"format": 2}, "not format 1"), ({"head": "panoptic"}, "a head of semantic or"), ({"input_size": None}, "lacks what a segmenter")],
 )
 def test_refuses_a_card_it_does_not_understand(copy, change, reason):
     card = json.loads((copy / "model.json").read_text())

@@ -12,9 +12,12 @@ from models.engines.compiled import CompiledEngine, compile_network
 from models.engines.eager import EagerEngine
 from models.engines.onnx import OnnxEngine, export_graph
 from models.engines.parity import compare, drawn_images
+from models.label_set import LabelSet
+from models.spec import Architecture, SegmenterSpec
 from models.unet import NormalizedNetwork
 
 SIZE = (32, 48)
+SPEC = SegmenterSpec(Architecture(), LabelSet.from_names(["background", "can", "box"]), SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +39,13 @@ def engine(request, network):
     if request.param == "torch":
         return EagerEngine(network)
     if request.param == "torch_compile":
-        return compile_network(network, SIZE, "cpu", EngineOptions("torch_compile"))
+        return compile_network(network, SPEC, "cpu", EngineOptions("torch_compile"))
     return OnnxEngine(request.getfixturevalue("graph"))
 
 
 def test_gives_the_networks_probabilities(engine, network):
     pixels = drawn_images(SIZE, 3)
-    given = engine.probabilities(pixels)
+    given = engine.compute(pixels)
     assert given.dtype == torch.float16
     assert given.shape == (3, 3, *SIZE)
     with torch.inference_mode():
@@ -52,26 +55,26 @@ def test_gives_the_networks_probabilities(engine, network):
 
 def test_an_image_gives_the_same_mask_alone_and_at_any_place_of_any_batch(engine):
     images = drawn_images(SIZE, 8)
-    alone = [engine.probabilities(images[i : i + 1])[0].argmax(0) for i in range(8)]
+    alone = [engine.compute(images[i : i + 1])[0].argmax(0) for i in range(8)]
     for size in (2, 3, 8):
         for shift in range(size):
             batch = np.roll(images[:size], shift, axis=0)
-            masks = engine.probabilities(batch).argmax(1)
+            masks = engine.compute(batch).argmax(1)
             for i in range(size):
                 assert (masks[(i + shift) % size] == alone[i]).float().mean() >= 0.9999
 
 
 def test_onnx_gives_an_image_the_same_bits_in_any_batch(graph):
     engine, images = OnnxEngine(graph), drawn_images(SIZE, 8)
-    together = engine.probabilities(images)
+    together = engine.compute(images)
     for i in range(8):
-        assert torch.equal(engine.probabilities(images[i : i + 1])[0], together[i])
+        assert torch.equal(engine.compute(images[i : i + 1])[0], together[i])
 
 
 def test_what_it_returned_stays_when_it_computes_again(engine):
-    first = engine.probabilities(drawn_images(SIZE, 2))
+    first = engine.compute(drawn_images(SIZE, 2))
     copy = first.clone()
-    engine.probabilities(np.zeros((2, *SIZE, 3), np.uint8))
+    engine.compute(np.zeros((2, *SIZE, 3), np.uint8))
     assert torch.equal(first, copy)
 
 
@@ -79,7 +82,7 @@ def test_what_it_returned_stays_when_it_computes_again(engine):
 def test_nothing_compiles_after_the_first_two_batch_sizes(network):
     engine = CompiledEngine(network)
     for size in (1, 2):
-        engine.probabilities(drawn_images(SIZE, size))
+        engine.compute(drawn_images(SIZE, size))
     with torch.compiler.set_stance("fail_on_recompile"), ThreadPoolExecutor(1) as thread:  # requests come on another thread
         for size in (1, 2, 3, 8):
             assert thread.submit(engine.probabilities, drawn_images(SIZE, size)).result().shape[0] == size
@@ -88,7 +91,7 @@ def test_nothing_compiles_after_the_first_two_batch_sizes(network):
 def test_compiling_without_a_compiler_is_refused(network, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(EngineRefused, match=r"'no-such-compiler' is not here; install g\+\+, set CXX, or serve with engine=torch"):
-        compile_network(network, SIZE, "cpu", EngineOptions("torch_compile"))
+        compile_network(network, SPEC, "cpu", EngineOptions("torch_compile"))
 
 
 def test_bytes_that_are_no_graph_are_refused():
@@ -99,23 +102,23 @@ def test_bytes_that_are_no_graph_are_refused():
 class Stated:
     """Gives the class that the red channel states, with certainty."""
 
-    def probabilities(self, pixels: np.ndarray) -> torch.Tensor:
+    def compute(self, pixels: np.ndarray) -> torch.Tensor:
         return nn.functional.one_hot(torch.from_numpy(pixels[..., 0]).long(), 3).permute(0, 3, 1, 2).half()
 
 
 class Shifted(Stated):
     """The same, but for the first column, which it calls class 1."""
 
-    def probabilities(self, pixels: np.ndarray) -> torch.Tensor:
+    def compute(self, pixels: np.ndarray) -> torch.Tensor:
         pixels = pixels.copy()
         pixels[:, :, 0] = 1
-        return super().probabilities(pixels)
+        return super().compute(pixels)
 
 
 def test_parity_counts_pixels_of_all_images():
     images = np.zeros((2, 2, 4, 3), np.uint8)
     images[:, :, 3] = 1  # each row 0 0 0 1; the other engine says 1 0 0 1
-    parity = compare(Stated(), Shifted(), images)
+    parity = compare(Stated(), Shifted(), images, num_classes=3)
     assert parity.num_images == 2
     assert parity.pixel_agreement == 0.75
     assert parity.class_iou == [pytest.approx(2 / 3), 0.5, None]

@@ -26,7 +26,7 @@ def test_a_prediction_shows_the_image_and_no_padding(segmenter, images):
 
 def test_the_compact_form_holds_the_probabilities_of_the_borders(segmenter, images):
     prediction = segmenter.predict(images[:1])[0]
-    whole = segmenter.engine.probabilities(images[0].pixels[None])[0][:, *images[0].content.slices].numpy()
+    whole = segmenter.engine.compute(images[0].pixels[None])[0][:, *images[0].content.slices].numpy()
     assert (prediction.class_map == whole.argmax(0)).all()
     assert 0 < len(prediction.border_cells) < prediction.class_map.size
     assert (prediction.border_probabilities == whole.reshape(3, -1)[:, prediction.border_cells].T).all()

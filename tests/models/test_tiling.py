@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from models.bundle import load_bundle
+from models.label_set import LabelSet
 from models.restore import restore_class_map
 from models.tiling import blend_tiles, cut_tiles, plan_tiles
+
+LABELS = LabelSet.from_names(["background", "can", "box"])
 
 
 def test_an_image_that_fits_is_one_tile():
@@ -43,7 +46,7 @@ def test_tiles_that_agree_blend_to_what_they_say():
     whole = random.dirichlet([1, 1, 1], (100, 160)).transpose(2, 0, 1).astype(np.float16)
     plan = plan_tiles((100, 160), (64, 64), max_tiles=16)
     tiles = [whole[:, top : top + 64, left : left + 64] for top, left in plan.corners]
-    prediction = blend_tiles(plan, tiles, (100, 160))
+    prediction = blend_tiles(plan, tiles, (100, 160), LABELS)
     ordered = np.sort(whole.astype(np.float32), axis=0)
     is_clear = ordered[-1] - ordered[-2] > 0.002  # float16 rounds the blend anew
     np.testing.assert_array_equal(restore_class_map(prediction)[is_clear], whole.argmax(0)[is_clear])
@@ -55,7 +58,7 @@ def test_the_tile_in_whose_middle_a_pixel_lies_counts_most():
     assert plan.corners == [(0, 0), (0, 48)]
     left, right = (np.zeros((2, 64, 64), np.float16) for _ in range(2))
     left[0], right[1] = 1, 1
-    row = restore_class_map(blend_tiles(plan, [left, right], (64, 112)))[32]
+    row = restore_class_map(blend_tiles(plan, [left, right], (64, 112), LabelSet.from_names(["background", "can"])))[32]
     assert row[:56].tolist() == [0] * 56 and row[56:].tolist() == [1] * 56  # the middle of the overlap, 48 to 64
 
 
@@ -67,4 +70,4 @@ def test_a_segmenter_gives_a_tiles_probabilities(bundle_folder):
     probabilities = segmenter.predict(tiled.tiles)
     assert [each.shape for each in probabilities] == [(3, 40, 64)] * 3
     np.testing.assert_allclose(np.sum(probabilities[0], axis=0, dtype=np.float32), 1, atol=2e-3)
-    assert restore_class_map(blend_tiles(plan, probabilities, tiled.original_size)).shape == (40, 160)
+    assert restore_class_map(blend_tiles(plan, probabilities, tiled.original_size, LABELS)).shape == (40, 160)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from torchvision import tv_tensors
 
+from models.losses import LossOptions
 from models.spec import Architecture, SegmenterSpec
 from pipelines.data.scenes import write_scenes
 from pipelines.data.sources import read_data
-from pipelines.dataset import Sample, ShardedBatchSampler, TrainingSet, training_loader
+from pipelines.dataset import Sample, ShardedBatchSampler, TrainingSet, read_example, training_loader
 
 
 def batches(rank=0, world_size=1, epoch=0, num_samples=10, global_batch_size=4, seed=0):
@@ -49,38 +49,45 @@ def test_more_workers_than_images_is_refused():
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     data = read_data(f"coco:{write_scenes(tmp_path_factory.mktemp('data') / 'scenes', num_train=4, num_val=1)}")
-    return TrainingSet(data.splits["train"], SegmenterSpec(Architecture(), data.label_set, (64, 96)))
+    return TrainingSet(data.splits["train"], SegmenterSpec(Architecture(instances=True), data.label_set, (64, 96)))
 
 
 def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(scenes):
     first, again, other = (scenes[Sample(0, seed)] for seed in (5, 5, 6))
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
-    assert not torch.equal(first[0], other[0])
+    assert all(torch.equal(*pair) for pair in zip(first, again))
+    assert not torch.equal(first.image, other.image)
 
 
-def test_augmentation_leaves_the_global_random_state_alone(scenes):
-    before = torch.random.get_rng_state()
-    scenes[Sample(0, 1)]
-    assert torch.equal(before, torch.random.get_rng_state())
+def test_without_a_seed_an_example_is_what_serving_sees(scenes):
+    image, class_map = read_example(scenes.records[0], scenes.spec)
+    example = scenes[Sample(0)]
+    assert (example.image.permute(1, 2, 0).numpy() == image.pixels).all()
+    assert (example.mask.numpy()[image.content.slices] == 255).sum() == 0
+    assert set(np.unique(example.mask)) == {*np.unique(class_map), 255}
 
 
-def test_the_mask_moves_with_the_image(scenes):
-    image = torch.zeros(3, 64, 96, dtype=torch.uint8)
-    image[:, 20:40, 30:60] = 255
-    mask = (image[0] > 0).to(torch.uint8)
-    for seed in range(5):
-        torch.manual_seed(seed)
-        affine = scenes.augment.transforms[1]
-        moved, moved_mask = affine(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        inside = moved_mask == 1
-        agreement = ((moved[0] > 127) == inside)[moved_mask != 255]
-        assert inside.any()
-        assert agreement.float().mean() > 0.98
+def test_objects_are_on_the_pixels_of_their_classes(scenes):
+    for seed in range(8):  # some with objects of another photo on it
+        example = scenes[Sample(0, seed)]
+        assert ((example.instance_map > 0) == ((example.mask > 0) & (example.mask < 255))).all()
+        for number in example.instance_map.unique()[1:]:
+            assert len(example.mask[example.instance_map == number].unique()) == 1
 
 
-def test_the_loader_gives_bytes_and_indices(scenes):
+def test_the_loader_stacks_bytes_and_indices(scenes):
     sampler = ShardedBatchSampler(4, global_batch_size=2, rank=0, world_size=1, seed=0)
-    images, masks = next(iter(training_loader(scenes, sampler, loader_processes=0, pin_memory=False)))
-    assert (images.shape, images.dtype) == ((2, 3, 64, 96), torch.uint8)
-    assert (masks.shape, masks.dtype) == ((2, 64, 96), torch.int64)
-    assert set(np.unique(masks)) <= {0, 1, 2, 3, 4, 5, 255}
+    batch = next(iter(training_loader(scenes, sampler, loader_processes=0, pin_memory=False)))
+    assert (batch.image.shape, batch.image.dtype) == ((2, 3, 64, 96), torch.uint8)
+    assert (batch.mask.shape, batch.mask.dtype) == ((2, 64, 96), torch.int64)
+    assert set(np.unique(batch.mask)) <= {0, 1, 2, 3, 4, 5, 255}
+    assert batch.instance_map.max() > 0 and (batch.pixel_weights == 1).all()
+
+
+def test_border_weights_are_made_of_objects_where_they_are_told_apart_and_else_of_regions(scenes):
+    loss = LossOptions(border_weight=10)
+    of_objects = TrainingSet(scenes.records, scenes.spec, loss=loss)[Sample(0)]
+    semantic = SegmenterSpec(Architecture(), scenes.spec.label_set, scenes.spec.input_size)
+    of_regions = TrainingSet(scenes.records, semantic, loss=loss)[Sample(0)]
+    assert of_regions.instance_map.max() == 0
+    for example in (of_objects, of_regions):
+        assert example.pixel_weights.max() > 2 and (example.pixel_weights[(example.mask > 0) & (example.mask < 255)] == 1).all()

@@ -9,10 +9,12 @@ from PIL import Image
 from models.bundle import load_bundle
 from models.fit import preprocess
 from models.mask_png import encode_mask_png
+from models.metrics import SegmentationCounts
 from models.restore import restore_class_map
+from pipelines.counting import Evaluation, count_images
 from pipelines.data.records import InvalidData
 from pipelines.data.sources import read_data
-from pipelines.evaluate import EvaluateConfig, count_answers, count_predictions, main, metrics_table
+from pipelines.evaluate import EvaluateConfig, count_answers, main, metrics_table
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,33 @@ def records(pets):
     return data.splits["train"] + data.splits["val"]
 
 
+def total(counts) -> SegmentationCounts:
+    return sum(counts, SegmentationCounts.zeros(3))
+
+
 def test_counts_are_the_same_integers_for_1_2_and_4_workers_and_any_batch_size(bundle_folder, records):
     segmenter = load_bundle(bundle_folder)
-    whole = count_predictions(segmenter, records)
-    assert whole.sum() == sum(record.read()[1].size for record in records)
+    whole = total(count_images(segmenter, records))
+    assert whole.confusion.sum() == whole.calibration.sum() == sum(record.read()[1].size for record in records)
     for num_workers in (2, 4):
-        shards = [count_predictions(segmenter, records[rank::num_workers]) for rank in range(num_workers)]
-        assert (sum(shards) == whole).all()
-    assert (count_predictions(segmenter, records, batch_size=3) == whole).all()
+        shards = [total(count_images(segmenter, records[rank::num_workers])) for rank in range(num_workers)]
+        assert (sum(shard.vector for shard in shards) == whole.vector).all()
+    for batch_size in (1, 3):
+        assert (total(count_images(segmenter, records, batch_size=batch_size)).vector == whole.vector).all()
+
+
+def test_each_photo_is_counted_by_itself_in_the_records_order(bundle_folder, records, pet_labels):
+    segmenter = load_bundle(bundle_folder)
+    evaluation = Evaluation.of(count_images(segmenter, records, batch_size=2), pet_labels)
+    for index, record in enumerate(records):
+        alone = total(count_images(segmenter, [record])).outcomes
+        assert (evaluation.images.regions[index] == alone.regions).all()
+        assert (evaluation.images.boundary[index] == alone.boundary).all()
+    assert (evaluation.images.regions.sum(axis=0) == evaluation.total.outcomes.regions).all()
+
+
+def test_no_record_has_no_counts(bundle_folder):
+    assert list(count_images(load_bundle(bundle_folder), [])) == []
 
 
 @pytest.fixture
@@ -78,7 +99,9 @@ def service(bundle_folder):
 
 
 def test_a_service_is_counted_like_the_bundle_that_it_serves(service, bundle_folder, records):
-    assert (count_answers(service, records, 3) == count_predictions(load_bundle(bundle_folder), records)).all()
+    served, bundled = total(count_answers(service, records, 3)), total(count_images(load_bundle(bundle_folder), records))
+    assert (served.confusion == bundled.confusion).all()
+    assert (served.boundary == bundled.boundary).all()
 
 
 def test_the_command_prints_the_metrics_with_their_rules_and_writes_json(pets, bundle_folder, tmp_path, capsys):

@@ -6,6 +6,7 @@ import torch
 from models.spec import Architecture
 from models.unet import build_network
 from pipelines.config import OptimizationConfig
+from pipelines.dataset import Example
 from pipelines.progress import Progress
 from pipelines.train_worker import EpochTotals, learning_rate_at, train_step
 
@@ -28,7 +29,8 @@ def test_a_few_steps_learn_one_batch(precision):
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     images = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8)
     masks = (images[:, 0] > 127).long()
-    losses = [train_step(network, optimizer, images, masks, OptimizationConfig(precision=precision)).item() for _ in range(15)]
+    batch = Example(images, masks, torch.zeros_like(masks), torch.ones(masks.shape))
+    losses = [train_step(network, optimizer, batch, 2, OptimizationConfig(precision=precision)).item() for _ in range(15)]
     assert losses[-1] < 0.7 * losses[0]
 
 

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from models.fit import PAD_COLOR
+from pipelines.augmentation import AugmentationConfig, Pixels, augment, paste_objects, place, random_placement
+
+STILL = AugmentationConfig(scale=(1, 1), turn_degrees=0, flip=False, color=0)
+
+
+def example(size=(64, 96)) -> Pixels:
+    """A white object on black."""
+    image, mask, instance_map = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8), np.zeros(size, np.int16)
+    image[20:40, 30:60], mask[20:40, 30:60], instance_map[20:40, 30:60] = 255, 1, 7
+    return Pixels(image, mask, instance_map)
+
+
+def test_mask_and_objects_move_with_the_image():
+    config = AugmentationConfig(color=0)
+    for seed in range(10):
+        moved = augment(example(), config, np.random.default_rng(seed))
+        known = moved.mask != 255
+        assert ((moved.image[..., 0] > 127) == (moved.mask == 1))[known].mean() > 0.98
+        assert ((moved.instance_map == 7) == (moved.mask == 1)).all()
+        if (~known).sum() > 1000:  # where fewer, much of it is blended at its edge
+            assert np.median(moved.image[~known], axis=0) == pytest.approx(PAD_COLOR)
+
+
+def test_the_same_seed_gives_the_same_pixels():
+    first, again, other = (augment(example(), AugmentationConfig(), np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (first.image == again.image).all() and (first.mask == again.mask).all()
+    assert (first.image != other.image).any()
+
+
+def test_turned_off_it_changes_nothing():
+    random = np.random.default_rng(0)
+    matrix = random_placement((64, 96), STILL, random)
+    matrix[:, :2] = np.round(matrix[:, :2])  # the shape of things still varies a little
+    matrix[:, 2] = 0
+    still = place(example(), matrix)
+    assert (still.image == example().image).all() and (still.mask == example().mask).all()
+
+
+def test_things_become_half_or_twice_as_large():
+    areas = [(augment(example(), AugmentationConfig(), np.random.default_rng(seed)).mask == 1).sum() / 600 for seed in range(60)]
+    assert 0.2 <= min(area for area in areas if area) < 0.4  # a quarter, or less where it is cropped
+    assert 2 < max(areas) <= 4.5
+
+
+def test_pasted_objects_hide_what_is_under_them_and_are_objects_of_their_own():
+    donor = example()
+    donor.image[20:40, 30:60], donor.mask[20:40, 30:60] = 200, 2
+    below = Pixels(np.full((64, 96, 3), 9, np.uint8), np.ones((64, 96), np.uint8), np.ones((64, 96), np.int16))
+    pasted = paste_objects(below, donor, np.random.default_rng(0))
+    inside = donor.instance_map > 0
+    assert (pasted.image[inside] == 200).all() and (pasted.mask[inside] == 2).all() and (pasted.instance_map[inside] == 8).all()
+    assert (pasted.image[~inside] == 9).all() and (pasted.mask[~inside] == 1).all() and (pasted.instance_map[~inside] == 1).all()
+
+
+def test_a_donor_without_objects_gives_none():
+    nothing = Pixels(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.int16))
+    assert paste_objects(nothing, nothing, np.random.default_rng(0)) is nothing
