@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,27 +21,34 @@ from pathlib import Path
 import ray
 import tyro
 
-from models.bundle import save_bundle
-from models.spec import SegmenterSpec
+from models.bundle import load_bundle, save_bundle
+from models.golden import FOLDER as GOLDEN
+from models.golden import write_golden
+from models.spec import Architecture, SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
+from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
-from pipelines.data.records import InvalidData, LabelledData
+from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
 from pipelines.diagnosis.report import check_accepted, report_dict, report_text
 from pipelines.diagnosis.sheets import draw_sheets
 from pipelines.failures import TrainingFailed, reason_of
+from pipelines.object_evaluation import marks_objects
 from pipelines.ray_checkpoints import best_checkpoint
 from pipelines.resources import NotEnoughResources, worker_share
 from pipelines.tracking import TrackedRun, WrongRun, open_run
 from pipelines.train_worker import TrainJob
 from pipelines.trainer import fit, set_ray_train_up
 
+_REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
+
 
 def main(config: TrainConfig) -> None:
     """The whole procedure: data, run, training, bundle, registry."""
     data = _read(config)
-    spec = SegmenterSpec(config.model.architecture, data.label_set, config.model.input_size, config.model.fit_rule)
+    architecture = decide_head(config.model.architecture, data)
+    spec = SegmenterSpec(architecture, data.label_set, config.model.input_size, config.model.fit_rule)
     check_input_size(spec.architecture, spec.input_size)
     kind = config.data.partition(":")[0]
 
@@ -57,13 +66,24 @@ def main(config: TrainConfig) -> None:
         job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
         best = best_checkpoint(result.filesystem, result.path)
-        number = _register(config, spec, run, best, kind, digest)
+        number = _register(config, spec, run, best, data, digest)
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
         raise
     run.end("FINISHED")
     name = config.tracking.register or kind
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")
+
+
+def decide_head(architecture: Architecture, data: LabelledData) -> Architecture:
+    """The architecture with an instance head where one was asked for, or where nothing was said and the data marks single objects.
+
+    Raises `InvalidData` where the head could learn nothing.
+    """
+    can_learn = marks_objects(data.splits["train"])
+    if architecture.instances and not can_learn:
+        raise InvalidData(f"{data.source} marks no single objects, which --instances needs; leave it out, or give COCO instances")
+    return replace(architecture, instances=can_learn if architecture.instances is None else architecture.instances)
 
 
 def _quieten() -> None:
@@ -84,7 +104,7 @@ def _read(config: TrainConfig) -> LabelledData:
     return data
 
 
-def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, kind: str, digest: str) -> str:
+def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, data: LabelledData, digest: str) -> str:
     checkpoint, metrics = best
     network = build_network(spec.architecture, len(spec.label_set))
     with checkpoint.as_directory() as folder:
@@ -99,7 +119,18 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
     }
     with tempfile.TemporaryDirectory() as folder:
         bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        return run.log_model(bundle, register_as=config.tracking.register or kind, alias=config.tracking.alias)
+        _show_at_work(bundle, data.splits["val"])
+        register_as = config.tracking.register or config.data.partition(":")[0]
+        return run.log_model(bundle, register_as=register_as, alias=config.tracking.alias)
+
+
+def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
+    """Adds what serving compares with: golden pictures, and how photos and answers look, both of validation pictures."""
+    segmenter = load_bundle(bundle)
+    spread = records[:: max(1, len(records) // _REFERENCE_PICTURES)][:_REFERENCE_PICTURES]
+    write_reference(bundle, segmenter, (record.image_path.read_bytes() for record in spread))
+    golden = spread[:: max(1, len(spread) // _GOLDEN_PICTURES)][:_GOLDEN_PICTURES]
+    write_golden(bundle / GOLDEN, segmenter, [record.image_path.read_bytes() for record in golden])
 
 
 def _record_report(run: TrackedRun, data: LabelledData) -> None:

@@ -21,7 +21,10 @@ from PIL import Image
 
 from models.bundle import load_bundle
 from models.fit import preprocess
+from models.golden import FOLDER as GOLDEN
+from models.golden import check_golden
 from models.restore import restore_class_map
+from models.watch import read_reference
 from pipelines.data.scenes import write_scenes
 
 pytestmark = pytest.mark.ray
@@ -127,6 +130,8 @@ def test_a_training_leaves_one_finished_run_and_a_registered_model_that_loads_al
     segmenter = load_bundle(bundle)
     prediction = segmenter.predict([preprocess(photo, segmenter.spec.input_size, segmenter.spec.fit_rule)])[0]
     assert (mask == restore_class_map(prediction)).all()
+    assert check_golden(bundle / GOLDEN, segmenter).pixels == 1
+    assert read_reference(bundle, segmenter.spec.label_set).num_images == 4
 
 
 def test_a_killed_worker_and_a_killed_driver_change_nothing_to_the_last_bit(training, undisturbed):
