@@ -33,9 +33,9 @@ from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
 from pipelines.object_evaluation import evaluate_objects, marks_objects, mean_rand_error, predict_objects, regions_of_class_map
 from pipelines.predicted_masks import count_masks, pair_with_masks, read_predicted_mask
+from pipelines.registry import download_bundle
 from pipelines.report import Report
 from pipelines.served_masks import MeasuredService, ServiceFailed
-from pipelines.tracking import download_bundle
 
 
 @dataclass(frozen=True)
