@@ -120,6 +120,7 @@ def test_errors_stop_a_training_unless_they_are_accepted_by_name(tmp_path):
         check_accepted(data, ("missing-pears",))
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_process_costs_nothing_but_itself():
     numbers = list(range(80))
     assert map_in_processes(_die_of_41, numbers, crashed=lambda number: -number, what="test") == [
@@ -133,6 +134,7 @@ def _die_of_41(number):
     return number
 
 
+@pytest.mark.slow
 def test_many_files_are_examined_as_few_are(tmp_path):
     coco = PlantedCoco(tmp_path)
     pixels = scene(0).image

@@ -249,6 +249,7 @@ def test_clean_data_has_no_finding(tmp_path):
     assert examine(PlantedMasks(tmp_path / "masks").write()).findings == []
 
 
+@pytest.mark.slow
 def test_drawn_scenes_have_no_finding(tmp_path):
     assert examine(f"scenes:{write_scenes(tmp_path / 'scenes', num_train=40, num_val=20)}").findings == []
 
