@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import threading
 import time
@@ -22,9 +21,9 @@ from deployments.problems import NotReady, UnknownModel
 from deployments.served_version import ServedVersion
 from deployments.serving_notes import ServingNotes
 from deployments.shelf import NoRoom, Shelf
+from deployments.watching import be_nice
 
 _JITTER = 0.2  # of the interval, so that replicas do not ask all at once
-_NICENESS = 10  # of the thread that loads versions beside the served ones
 _FAILED_S = 10  # for which a model that could not be loaded is not tried again
 logger = logging.getLogger("ray.serve")
 
@@ -66,7 +65,7 @@ class Catalog:
             stop.set()
 
     def _follow(self, stop: threading.Event) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread; requests go first
+        be_nice()
         while not stop.wait(self._follow_every_s * random.uniform(1 - _JITTER, 1 + _JITTER)):
             for model in self:
                 try:

@@ -7,8 +7,6 @@ gets it first; a version only comes to be asked for after the replicas of the mo
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Hashable
@@ -24,11 +22,13 @@ from ray.serve.handle import DeploymentHandle
 from deployments.admission import DeadlinePassed
 from deployments.config import AppConfig
 from deployments.graph import Codec
+from deployments.metrics import Metrics
 from deployments.model_source import ServedModel, fetch_bundle
 from deployments.query import Query
 from deployments.served_version import ServedVersion, VersionRefused, load_checked
 from deployments.shelf import Shelf
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
+from deployments.watching import be_nice
 from models.image import ImageLimits, InvalidImage
 from models.spec import read_spec
 
@@ -204,7 +204,8 @@ class Model:
     async def __init__(self, config: AppConfig) -> None:
         self._config, self._id = config, uuid.uuid4().hex
         self._shelf: Shelf[_HeldModel] = Shelf(config.model_memory_bytes)
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=_be_nice)
+        self._metrics = Metrics()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=be_nice)
         self._housekeeping = asyncio.create_task(self._drop_unused())
 
     async def __call__(self, prepared: Prepared | Refusal, query: Query, asked: Asked) -> Predicted | Refusal:
@@ -244,7 +245,7 @@ class Model:
         champion = champion_uri and self._shelf.get(champion_uri)
         model = fetch_bundle(uri, self._config.tracking_uri)
         self._shelf.make_room(model.num_bytes, keep={champion_uri})
-        stage, forward_s = load_checked(self._config, model, champion and champion.forward_s, must_have_golden)
+        stage, forward_s = load_checked(self._config, model, champion and champion.forward_s, must_have_golden, self._metrics)
         held = _HeldModel(BatchedModel(stage, self._config), forward_s, model.num_bytes)
         self._shelf.put(uri, held)
         return held
@@ -280,7 +281,3 @@ class Postprocess:
 def _model_of(uri: Hashable) -> str:
     """The model that a version's URI belongs to."""
     return str(uri).rpartition("/")[0]
-
-
-def _be_nice() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # of this thread: requests go first

@@ -7,6 +7,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -92,7 +93,7 @@ class Service:
     def __init__(self, registry: RegistryFile, **settings) -> None:
         self.metrics = Counting()
         config = AppConfig(model_uri=f"models:/shelf@{ALIAS}", tracking_uri=registry.uri, max_batch_size=1, **settings)
-        self.catalog: Catalog = build_catalog(config, load_version, self.metrics)
+        self.catalog: Catalog = build_catalog(config, partial(load_version, metrics=self.metrics), self.metrics)
         self.model: FollowedModel = self.catalog.default
 
     def start(self) -> Service:
