@@ -78,9 +78,12 @@ def load_version(
 
 
 def load_checked(
-    config: AppConfig, model: ServedModel, champion_forward_s: float | None, must_have_golden: bool, metrics: Metrics
+    config: AppConfig, model: ServedModel, champion_forward_s: float | None, must_have_golden: bool, metrics: Metrics | None
 ) -> tuple[ModelStage, float]:
-    """The model, warm, and its `forward_s`, once its golden pictures and its pace were found right. Raises `VersionRefused`."""
+    """The model, warm, and its `forward_s`, once its golden pictures and its pace were found right. Raises `VersionRefused`.
+
+    It is watched for drift where there are `metrics` to tell.
+    """
     from deployments.model_stage import load_stage  # brings torch, which the other placement's ingress has no use for
 
     try:
@@ -100,7 +103,9 @@ def load_checked(
     return stage, forward_s
 
 
-def _watch(model: ServedModel, label_set: LabelSet, metrics: Metrics) -> Watch | None:
+def _watch(model: ServedModel, label_set: LabelSet, metrics: Metrics | None) -> Watch | None:
+    if metrics is None:
+        return None
     reference = read_reference(model.folder, label_set)
     name, _ = name_and_number(model.version)
     return None if reference is None else Watch(reference, label_set, partial(metrics.drift, name))
