@@ -64,7 +64,7 @@ def masks_of_prediction(prediction: Prediction, label_set: LabelSet) -> list[Ins
     instances = prediction.instances
     if instances is not None:
         instances = restore_instances(prediction, class_map), instances.certainty
-    return _masks_of_objects(find_objects(class_map, restore_confidence(prediction), label_set, instances=instances))
+    return masks_of_objects(find_objects(class_map, restore_confidence(prediction), label_set, instances=instances))
 
 
 def masks_of_answer(answer: Mapping[str, Any]) -> list[InstanceMask]:
@@ -72,7 +72,8 @@ def masks_of_answer(answer: Mapping[str, Any]) -> list[InstanceMask]:
     return [InstanceMask(each["class_index"], each["segmentation"], each["score"]) for each in answer["objects"]]
 
 
-def _masks_of_objects(found: ObjectMap) -> list[InstanceMask]:
+def masks_of_objects(found: ObjectMap) -> list[InstanceMask]:
+    """The objects of a map, with their scores."""
     run_lengths = coco_run_lengths(found.region_map, len(found.objects))
     return [InstanceMask(each.class_index, code, each.score) for each, code in zip(found.objects, run_lengths)]
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from models.objects import label_regions
 
+RAND_RULE = "1 - F-score of pairs of pixels in one part, on the true parts' pixels, lines between predicted parts thinned; mean over photos"
+
 
 def rand_error(true_regions: np.ndarray, regions: np.ndarray) -> float:
     """1 - the F-score of pairs of pixels that lie in one region in both, in [0, 1]: 0 where the regions are the same.

@@ -21,17 +21,21 @@ import tyro
 from tqdm import tqdm
 
 from models.bundle import load_bundle
+from models.instance_mask import InstanceMask
+from models.instance_metrics import INSTANCE_RULES
 from models.label_set import LabelSet
 from models.metrics import RULES, SegmentationCounts
+from models.rand_error import RAND_RULE
 from models.spec import InvalidBundle
 from pipelines.bootstrap import CONFIDENCE, Interval
 from pipelines.counting import Evaluation, count_images, predict_class_map
 from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
+from pipelines.object_evaluation import evaluate_objects, marks_objects, mean_rand_error, predict_objects, regions_of_class_map
 from pipelines.predicted_masks import count_masks, pair_with_masks, read_predicted_mask
+from pipelines.registry import download_bundle
 from pipelines.report import Report
 from pipelines.served_masks import MeasuredService, ServiceFailed
-from pipelines.tracking import download_bundle
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class EvaluateConfig:
     """Where a model computes, such as cpu or cuda. Default: the GPU, where there is one."""
     json_file: Path | None = None
     """Write metrics, intervals, counts, rules and each photo's metrics here too."""
+    rand_error_class: str | None = None
+    """Measure how well the parts of this class are kept apart too: the Rand error after thinning, as for cells of the ISBI challenge."""
     report: Path | None = None
     """A folder for pages to look at: each class's metrics, the confusion matrix, and the worst photos with their edge errors."""
 
@@ -73,43 +79,73 @@ class EvaluateConfig:
         return str(self.model or self.service or self.predictions)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is measured: the counts of each record in their order, and what gives a record's class map and its objects."""
+
+    counts: Iterator[SegmentationCounts]
+    class_map: Callable[[Record], np.ndarray]
+    objects: Callable[[Record], list[InstanceMask]]
+
+
 def main(config: EvaluateConfig) -> None:
     """Prints the metrics."""
     data = read_data(config.data)
     if config.split not in data.splits:
         raise InvalidData(f"{config.data} has no split {config.split!r}; choose one of {', '.join(data.splits)}")
+    if config.rand_error_class not in (None, *data.label_set.names):
+        raise InvalidData(f"{config.data} has no class {config.rand_error_class!r}; choose one of {', '.join(data.label_set.names)}")
     records = data.splits[config.split]
-    counts, predict = _measured(config, data, records)
-    counts = tqdm(counts, total=len(records), unit="image", disable=None)
+    measured = _measured(config, data, records)
+    counts = tqdm(measured.counts, total=len(records), unit="image", disable=None)
     report = Report.of(Evaluation.of(counts, data.label_set), records, data.label_set)
     print(f"{config.subject} on {config.data}, {config.split}: {len(records)} images")
     print(metrics_table(report))
+    of_objects = _measure_objects(config, data.label_set, records, measured)
     if config.json_file:
-        content = {"measured": config.subject, "data": config.data, "split": config.split} | report.as_json()
+        content = {"measured": config.subject, "data": config.data, "split": config.split} | report.as_json() | {"objects": of_objects}
         _write(config.json_file, json.dumps(content, indent=2) + "\n")
     if config.report:
-        report.write(config.report, predict)
+        report.write(config.report, measured.class_map)
 
 
-def _measured(
-    config: EvaluateConfig, data: LabelledData, records: list[Record]
-) -> tuple[Iterator[SegmentationCounts], Callable[[Record], np.ndarray]]:
-    """The counts of each record, and what gives a record's class map; all that can be refused is refused now."""
+def _measured(config: EvaluateConfig, data: LabelledData, records: list[Record]) -> Measured:
+    """All that can be refused is refused now."""
     num_classes = len(data.label_set)
     if config.predictions:
         masks = pair_with_masks(config.predictions, records, chain.from_iterable(data.splits.values()))
         mask_of = {record.image_path: mask for record, mask in zip(records, masks)}
-        return count_masks(masks, records, num_classes), lambda record: read_predicted_mask(
-            mask_of[record.image_path], record.read()[0], num_classes
+
+        def class_map(record: Record) -> np.ndarray:
+            return read_predicted_mask(mask_of[record.image_path], record.read()[0], num_classes)
+
+        return Measured(
+            count_masks(masks, records, num_classes), class_map, lambda record: regions_of_class_map(class_map(record), data.label_set)
         )
     if config.service:
         service = MeasuredService(config.service, connections=config.connections)
         _check_labels(service.class_names(), data.label_set)
-        return service.count(records, num_classes, with_confidence=config.confidence), service.class_map
+        counts = service.count(records, num_classes, with_confidence=config.confidence)
+        return Measured(counts, service.class_map, service.objects)
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     segmenter = load_bundle(download_bundle(config.model), device)
     _check_labels(segmenter.spec.label_set.names, data.label_set)
-    return count_images(segmenter, records), partial(predict_class_map, segmenter)
+    return Measured(count_images(segmenter, records), partial(predict_class_map, segmenter), partial(predict_objects, segmenter))
+
+
+def _measure_objects(config: EvaluateConfig, label_set: LabelSet, records: list[Record], measured: Measured) -> dict[str, float]:
+    """Prints and returns the metrics of single objects, in a pass of their own; none where the data marks none."""
+    num_threads = config.connections if config.service else 1
+    metrics: dict[str, float] = {}
+    if marks_objects(records):
+        metrics = evaluate_objects(records, label_set, measured.objects, num_threads=num_threads).summary()
+        print("\n" + "\n".join(f"{name:<18}{value:>7.4f}" for name, value in metrics.items() if "/" not in name))
+        print(f"objects: {INSTANCE_RULES}")
+    if config.rand_error_class:
+        index = label_set.names.index(config.rand_error_class)
+        metrics["rand_error"] = mean_rand_error(records, measured.class_map, index, num_threads=num_threads)
+        print(f"\n{'rand_error':<18}{metrics['rand_error']:>7.4f}   of {config.rand_error_class}: {RAND_RULE}")
+    return metrics
 
 
 def metrics_table(report: Report) -> str:

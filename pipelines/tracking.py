@@ -15,7 +15,6 @@ import mlflow
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import ColSpec, DataType, Schema
@@ -23,7 +22,6 @@ from mlflow.utils.time import get_current_time_millis
 
 import models
 from models.home import home, resolve_tracking_uri
-from models.spec import InvalidBundle
 from pipelines import run_owner
 from pipelines.config import TrainConfig
 
@@ -161,25 +159,6 @@ def open_run(config: TrainConfig, default_name: str, tags: dict[str, str]) -> Tr
         client.log_batch(run.run_id, params=[Param(name, value) for name, value in params.items()])
     run.begin()
     return run
-
-
-def download_bundle(model_uri: str, tracking_uri: str | None = None) -> Path:
-    """The bundle's directory: `model_uri` itself where it is a path, else a local copy of what runs:/ or models:/ names.
-
-    Raises `InvalidBundle`.
-    """
-    if not model_uri.startswith(("runs:/", "models:/")):
-        return Path(model_uri)
-    uri = resolve_tracking_uri(tracking_uri)
-    mlflow.set_tracking_uri(uri)  # as an argument it is forgotten on the way from a version to the logged model behind it
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(model_uri))
-    except MlflowException as error:
-        raise InvalidBundle(f"{model_uri} cannot be had from {uri} ({error.message.splitlines()[0]}); check both") from error
-    cards = list(folder.rglob("model.json"))
-    if len(cards) != 1:
-        raise InvalidBundle(f"{model_uri} holds {len(cards)} bundles; name a model that training registered")
-    return cards[0].parent
 
 
 def _named(client: MlflowClient, experiment_id: str, run_name: str) -> Run | None:

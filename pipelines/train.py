@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ import tyro
 from models.bundle import load_bundle, save_bundle
 from models.golden import FOLDER as GOLDEN
 from models.golden import write_golden
-from models.spec import SegmenterSpec
+from models.spec import Architecture, SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
 from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
@@ -31,6 +32,7 @@ from pipelines.config import TrainConfig
 from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
 from pipelines.failures import TrainingFailed, reason_of
+from pipelines.object_evaluation import marks_objects
 from pipelines.ray_checkpoints import best_checkpoint
 from pipelines.resources import NotEnoughResources, worker_share
 from pipelines.tracking import TrackedRun, WrongRun, open_run
@@ -44,7 +46,8 @@ _REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
 def main(config: TrainConfig) -> None:
     """The whole procedure: data, run, training, bundle, registry."""
     data = _read(config)
-    spec = SegmenterSpec(config.model.architecture, data.label_set, config.model.input_size, config.model.fit_rule)
+    architecture = decide_head(config.model.architecture, data)
+    spec = SegmenterSpec(architecture, data.label_set, config.model.input_size, config.model.fit_rule)
     check_input_size(spec.architecture, spec.input_size)
     kind = config.data.partition(":")[0]
 
@@ -69,6 +72,17 @@ def main(config: TrainConfig) -> None:
     run.end("FINISHED")
     name = config.tracking.register or kind
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")
+
+
+def decide_head(architecture: Architecture, data: LabelledData) -> Architecture:
+    """The architecture with an instance head where one was asked for, or where nothing was said and the data marks single objects.
+
+    Raises `InvalidData` where the head could learn nothing.
+    """
+    can_learn = marks_objects(data.splits["train"])
+    if architecture.instances and not can_learn:
+        raise InvalidData(f"{data.source} marks no single objects, which --instances needs; leave it out, or give COCO instances")
+    return replace(architecture, instances=can_learn if architecture.instances is None else architecture.instances)
 
 
 def _quieten() -> None:
