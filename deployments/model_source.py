@@ -115,6 +115,21 @@ def check_address(address: ModelAddress) -> None:
         Registry(address.tracking_uri).look_up(address)
 
 
+def pinned(address: ModelAddress) -> ModelAddress:
+    """The address of the version that an alias stands for now; other addresses as they are. Raises `ModelNotFound`, `RegistryAway`."""
+    if not address.alias:
+        return address
+    registry = Registry(address.tracking_uri)
+    try:
+        version = str(registry.look_up(address))
+    except ModelNotFound:
+        remembered = registry.cache.remembered(*address.alias)
+        if remembered is None:
+            raise
+        version = f"{address.alias[0]}/{remembered[0]}"
+    return ModelAddress(f"models:/{version}", address.tracking_uri)
+
+
 def fetch_bundle(model_uri: str, tracking_uri: str | None = None) -> ServedModel:
     """The bundle that `model_uri` leads to now, downloaded where it is not on this machine's disk.
 

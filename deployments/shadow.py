@@ -65,7 +65,9 @@ class Comparison:
     @property
     def iou(self) -> dict[str, float]:
         """By class; one that neither gave a pixel is left out."""
-        return {name: float(value) for name, value in zip(self.label_set.names, class_iou(region_outcomes(self.counts))) if not np.isnan(value)}
+        return {
+            name: float(value) for name, value in zip(self.label_set.names, class_iou(region_outcomes(self.counts))) if not np.isnan(value)
+        }
 
     @property
     def damaged(self) -> dict[str, float]:
