@@ -38,10 +38,10 @@ _UNSEEN_SCENE = 7  # val's and train's scenes have seeds of their own
 _SMALL = "--encoder mobilenet_v2 --decoder-channels 128 --learning-rate 2e-3"
 # Small enough for some minutes on two cores; a longer training is `python -m pipelines.train`.
 _QUICK = {
-    "scenes": f"{_SMALL} --input-size 96 128 --epochs 12 --batch-size-per-worker 8 --validate-every 6",
-    "oxford_pets": f"{_SMALL} --input-size 128 128 --epochs 40 --batch-size-per-worker 8 --validate-every 8",
-    "coco": f"{_SMALL} --input-size 160 160 --epochs 16 --batch-size-per-worker 8 --validate-every 4",
-    "masks": f"{_SMALL} --input-size 256 256 --epochs 40 --batch-size-per-worker 8 --validate-every 8",
+    "scenes": f"{_SMALL} --input-size 96 128 --epochs 12 --global-batch-size 8 --validate-every 6",
+    "oxford_pets": f"{_SMALL} --input-size 128 128 --epochs 40 --global-batch-size 8 --validate-every 8",
+    "coco": f"{_SMALL} --input-size 160 160 --epochs 16 --global-batch-size 8 --validate-every 4",
+    "masks": f"{_SMALL} --input-size 256 256 --epochs 40 --global-batch-size 8 --validate-every 8",
 }
 
 

@@ -30,8 +30,8 @@ def request_id_of(request: Request) -> str | None:
 class AccessLog:
     """Middleware of the application: logs each request and counts the refused ones."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, model_version: str) -> None:
-        self.app, self.metrics, self.model_version = app, metrics, model_version
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,7 +61,6 @@ class AccessLog:
             "method": scope["method"],
             "path": quote(scope["path"][:200]),
             "status": status,
-            "model_version": self.model_version,
             "total_ms": round(1e3 * total_s, 2),
             "times_ms": times_ms,
         }

@@ -23,19 +23,21 @@ from deployments.access import cors_middleware, key_middleware
 from deployments.access_log import AccessLog, note, request_id_of
 from deployments.admission import Admission
 from deployments.body import read_images, unless_gone
+from deployments.catalog import Catalog
 from deployments.config import AppConfig
 from deployments.formats import FORMATS
 from deployments.front import LimitHeaders
-from deployments.graph import Graph, check_ready
+from deployments.graph import check_ready
 from deployments.metrics import Metrics
+from deployments.named_model import NamedModel
 from deployments.openapi import describe
 from deployments.problems import AnswerProblems, http_exception_response
 from deployments.query import Lane, Query, read_query
+from deployments.served_version import ServedVersion
 from deployments.several import MEDIA_TYPE as NDJSON
 from deployments.several import answer_lines
 from deployments.stages import Answer
 from deployments.v2 import InferenceProtocol
-from models.spec import SegmenterSpec
 
 _BEHIND_KEYS = ("/v1/", "/v2/models/")  # where there are keys
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
@@ -58,25 +60,25 @@ _DOCS_PAGE = """<!doctype html>
 class Api:
     """The endpoints. Build the application with `create_app`."""
 
-    graph: Graph
-    spec: SegmenterSpec
-    model_version: str
+    models: Catalog
     config: AppConfig
-    admission: Admission
     metrics: Metrics = field(default_factory=Metrics)
 
     async def segment(self, request: Request) -> Response:
         """One image's answer in the asked format; of several images in one form a stream of lines (`several.py`)."""
         start = time.perf_counter()
-        query = read_query(request.query_params, request.headers, self.spec.label_set, self.config.deadline_s)
-        images = await read_images(request, self.config.max_body_bytes, self.config.max_images, self.config.body_timeout_s)
+        model, served = await self.models.take(request.path_params.get("name"))
+        limits = model.config
+        query = read_query(request.query_params, request.headers, served.label_set, limits.deadline_s)
+        images = await read_images(request, limits.max_body_bytes, limits.max_images, limits.body_timeout_s)
         received_s = time.perf_counter() - start
-        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
-        headers = {"X-Model-Version": quote(self.model_version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
-        segment = partial(self.answer, query=query, received_s=received_s)
-        note(request, format=query.format.name, lane=query.lane, num_images=len(images), image_bytes=sum(len(each.data) for each in images))
+        model.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
+        headers = {"X-Model-Version": quote(served.version, safe="/@ "), "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
+        segment = partial(self.answer, query=query, model=model, served=served, received_s=received_s)
+        note(request, model_version=served.version, format=query.format.name, lane=query.lane)
+        note(request, num_images=len(images), image_bytes=sum(len(each.data) for each in images))
         if len(images) > 1:
-            at_once, request_id = self.config.max_batch_size, request_id_of(request)
+            at_once, request_id = limits.max_batch_size, request_id_of(request)
             lines = answer_lines(images, segment, num_at_once=at_once, request_id=request_id, refused=self.metrics.refused)
             return StreamingResponse(lines, headers=headers, media_type=NDJSON)
         answer = await unless_gone(request.receive, segment(images[0].data))
@@ -85,34 +87,43 @@ class Api:
         headers["Server-Timing"] = ", ".join(f"{part};dur={duration_s * 1e3:.2f}" for part, duration_s in answer.times_s.items())
         return Response(answer.body, headers=headers, media_type=answer.media_type)
 
-    async def answer(self, image: bytes | np.ndarray, query: Query, received_s: float = 0) -> Answer:
-        """The graph's answer, counted; its times begin `received_s` ago, where the request began."""
+    async def answer(
+        self, image: bytes | np.ndarray, query: Query, model: NamedModel, served: ServedVersion, received_s: float = 0
+    ) -> Answer:
+        """The answer of that version, counted; its times begin `received_s` ago, where the request began."""
         start = time.perf_counter()
-        with self._place(query.lane):
-            answer = await self.graph.segment(image, query)
+        with self._place(model.admission, query.lane), served.answering():
+            answer = await served.graph.segment(image, query)
         times_s = {"receive": received_s, **answer.times_s, "total": received_s + time.perf_counter() - start}
         self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
         return replace(answer, times_s=times_s)
 
     @contextmanager
-    def _place(self, lane: Lane) -> Iterator[None]:
+    def _place(self, admission: Admission, lane: Lane) -> Iterator[None]:
         bulk = lane == "bulk"
         try:
-            with self.admission.place(bulk=bulk):
-                self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
+            with admission.place(bulk=bulk):
+                self.metrics.queue(admission.num_in_lane(bulk=bulk), lane)
                 yield
         finally:
-            self.metrics.queue(self.admission.num_in_lane(bulk=bulk), lane)
+            self.metrics.queue(admission.num_in_lane(bulk=bulk), lane)
+
+    async def list_models(self, request: Request) -> Response:
+        """All models; the version is null where none is loaded."""
+        models = [{"name": model.name, "model_version": model.version} for model in self.models]
+        return JSONResponse({"models": models})
 
     async def model(self, request: Request) -> Response:
-        labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in self.spec.label_set.labels]
+        model, served = await self.models.take(request.path_params.get("name"))
+        labels = [{"index": label.index, "name": label.name, "color": list(label.color)} for label in served.label_set.labels]
         return JSONResponse(
             {
-                "model_version": self.model_version,
+                "name": model.name,
+                "model_version": served.version,
                 "labels": labels,
-                "background": self.spec.label_set.background,
-                "input_size": list(self.spec.input_size),
-                "limits": {"max_body_bytes": self.config.max_body_bytes, "max_pixels": self.config.max_pixels},
+                "background": served.label_set.background,
+                "input_size": list(served.spec.input_size),
+                "limits": {"max_body_bytes": model.config.max_body_bytes, "max_pixels": model.config.max_pixels},
                 "formats": [{"name": each.name, "media_type": each.media_type} for each in FORMATS],
             }
         )
@@ -121,22 +132,26 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        await check_ready(self.graph)
+        _, served = await self.models.take()
+        await check_ready(served.graph)
         return JSONResponse({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
-        return JSONResponse(describe(self.model_version))
+        _, served = await self.models.take()
+        return JSONResponse(describe(served.version))
 
 
 def create_app(api: Api) -> Starlette:
     """The ASGI application."""
-    v2 = InferenceProtocol(api.graph, api.spec.label_set, api.model_version, api.config, api.admission, api.answer)
     endpoints = (
         ("/v1/segment", api.segment, "POST"),
         ("/v1/model", api.model, "GET"),
+        ("/v1/models", api.list_models, "GET"),
+        ("/v1/models/{name}", api.model, "GET"),
+        ("/v1/models/{name}/segment", api.segment, "POST"),
         ("/healthz", api.healthz, "GET"),
         ("/readyz", api.readyz, "GET"),
-        *v2.endpoints(),
+        *InferenceProtocol(api.models, api.answer).endpoints(),
         ("/openapi.json", api.openapi, "GET"),
         ("/docs", _docs, "GET"),
         ("/docs/{name}", _docs_file, "GET"),
@@ -148,9 +163,9 @@ def create_app(api: Api) -> Starlette:
         Route(path, endpoint, methods=[method], middleware=with_key if path.startswith(_BEHIND_KEYS) else open_to_all)
         for path, endpoint, method in endpoints
     ]
-    access_log = Middleware(AccessLog, metrics=api.metrics, model_version=api.model_version)
-    middleware = [access_log, *cors_middleware(api.config)]
-    app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: http_exception_response})
+    middleware = [Middleware(AccessLog, metrics=api.metrics), *cors_middleware(api.config)]
+    handlers = {HTTPException: http_exception_response}
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lambda app: api.models.following())
     app.router.redirect_slashes = False
     return app
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.engines import EngineName
 from models.image import ImageLimits
+
+
+class ModelEntry(BaseModel):
+    """One more model of the service; limits that are not given are those of the application."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    model_uri: str
+    max_waiting: int | None = Field(None, ge=1)
+    max_body_bytes: int | None = Field(None, ge=1)
+    max_pixels: int | None = Field(None, ge=1)
 
 
 class AppConfig(BaseModel):
@@ -18,6 +30,31 @@ class AppConfig(BaseModel):
     model_uri: str = Field(description="A bundle's path, runs:/<id>/<name>, models:/<name>@<alias> or models:/<name>/<version>.")
     tracking_uri: str | None = Field(
         None, description="MLflow's address; where unset, MLFLOW_TRACKING_URI or the file that training writes to."
+    )
+    models: dict[str, ModelEntry] = Field(
+        {},
+        description="More models by name, for /v1/models/<name>/segment, each with a model_uri and limits of its own (max_waiting, "
+        "max_body_bytes, max_pixels). They are loaded when first asked for.",
+    )
+    model_memory_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="The most bytes of weights that a replica holds. Beyond it the model that was not asked for longest makes room, "
+        "except that of `model_uri` and those at work. Unset: no limit.",
+    )
+    follow_every_s: float = Field(
+        3,
+        gt=0,
+        description="How often each replica asks MLflow where the alias of `model_uri` stands. Where it moved, the version is loaded, "
+        "tried on its golden pictures, and serves from then on, with no restart.",
+    )
+    keep_previous_s: float = Field(
+        45,
+        ge=0,
+        description="How long a version stays in memory after another took over, so that it is back at once; later it comes from disk.",
+    )
+    max_slowdown: float = Field(
+        2, ge=1, description="A version whose forward pass takes more than so many times the served one's does not come to serve."
     )
     placement: Literal["fused", "split"] = Field(
         "fused", description="`fused`: all stages in each ingress replica. `split`: a deployment for each stage."
@@ -71,6 +108,17 @@ class AppConfig(BaseModel):
         if self.codec_threads == 0 and self.placement != "fused":
             raise ValueError(f"codec_threads is 0 and placement {self.placement}; set codec_threads to 1 or more, or placement=fused")
         return self
+
+    @model_validator(mode="after")
+    def _names_fit_a_path(self) -> Self:
+        for name in self.models:
+            if not re.fullmatch(r"[\w.@ -]{1,80}", name):
+                raise ValueError(f"models has the name {name[:80]!r}; use up to 80 letters, digits and . _ @ - so that it fits a URL")
+        return self
+
+    def of_model(self, entry: ModelEntry) -> AppConfig:
+        """The configuration for one of `models`."""
+        return self.model_copy(update=entry.model_dump(exclude_none=True))
 
     @property
     def num_codec_threads(self) -> int:

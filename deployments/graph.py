@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from deployments.model_source import ServedModel
 from deployments.problems import NotReady
 from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Prepared, Preprocessor
+
+if TYPE_CHECKING:
+    from deployments.model_stage import ModelStage
 
 T = TypeVar("T", Prepared, Answer)
 _READY_WITHIN_S = 5
@@ -77,10 +80,11 @@ def _clocked(stage: Callable[..., T], *arguments: object) -> tuple[float, float,
 class FusedGraph:
     """All stages in this process."""
 
-    def __init__(self, served: ServedModel, config: AppConfig) -> None:
-        from deployments.model_stage import BatchedModel  # brings torch, which the other placement's ingress has no use for
+    def __init__(self, served: ServedModel, config: AppConfig, stage: ModelStage | None = None) -> None:
+        """`stage`: the model, where it is loaded already."""
+        from deployments.model_stage import BatchedModel, load_stage  # bring torch, which the other placement's ingress has no use for
 
-        self._model = BatchedModel(served, config)
+        self._model = BatchedModel(stage or load_stage(served, config), config)
         self.spec = self._model.spec
         self._codec = Codec(config.num_codec_threads)
         self._preprocess = Preprocessor(self.spec, config.image_limits, config.max_tiles)

@@ -29,6 +29,10 @@ class Metrics:
             "Requests, or images of a request of several, that were answered with a problem.",
             ("reason", "status"),
         )
+        self._version = Gauge(f"{PREFIX}served_version", "The number of the registered version that answers.", ("model",))
+        self._refused_versions = Counter(
+            f"{PREFIX}refused_versions_total", "Times that what a model's alias names did not come to serve.", ("reason",)
+        )
         self._queue = Gauge(f"{PREFIX}queue_length", "Images that were let in and not answered yet.", ("lane",))
 
     def answered(self, times_s: Mapping[str, float], batch_size: int, num_pixels: int, answer_format: str) -> None:
@@ -46,6 +50,14 @@ class Metrics:
     def queue(self, length: int, lane: str) -> None:
         """How many images of `lane` are inside now."""
         self._queue.set(length, {"lane": lane})
+
+    def serves(self, model: str, version: int) -> None:
+        """The version of `model` that answers from now on."""
+        self._version.set(version, {"model": model})
+
+    def refused_version(self, reason: str) -> None:
+        """What an alias names does not serve; `reason` is one word of a few."""
+        self._refused_versions.inc(1, {"reason": reason})
 
     @property
     def names(self) -> dict[str, type]:

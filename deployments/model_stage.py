@@ -56,11 +56,15 @@ class ModelStage:
         except Exception as error:  # whoever raised, and be it the device's memory
             return error
 
-    def _warm_up(self, max_batch_size: int) -> None:
+    @property
+    def blank(self) -> InputImage:
+        """An image of the model's input size that shows nothing."""
         spec = self.segmenter.spec
-        blank = fit_image(np.zeros((*spec.input_size, 3), np.uint8), spec.input_size, spec.fit_rule)
+        return fit_image(np.zeros((*spec.input_size, 3), np.uint8), spec.input_size, spec.fit_rule)
+
+    def _warm_up(self, max_batch_size: int) -> None:
         for batch_size in range(1, max_batch_size + 1):
-            self.segmenter.predict([blank] * batch_size)
+            self.segmenter.predict([self.blank] * batch_size)
 
 
 def load_stage(served: ServedModel, config: AppConfig) -> ModelStage:
@@ -73,8 +77,7 @@ def load_stage(served: ServedModel, config: AppConfig) -> ModelStage:
 class BatchedModel:
     """The model stage behind a batcher."""
 
-    def __init__(self, served: ServedModel, config: AppConfig) -> None:
-        stage = load_stage(served, config)
+    def __init__(self, stage: ModelStage, config: AppConfig) -> None:
         self.spec = stage.segmenter.spec
         self._room_for_tiles = asyncio.Semaphore(_MAX_TILED)
         self._batcher = Batcher(stage, config.max_batch_size, config.batch_wait_s)

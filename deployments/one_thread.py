@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,16 +16,20 @@ from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
 from models.tiling import TiledImage, blend_tiles
 
+if TYPE_CHECKING:
+    from deployments.model_stage import ModelStage
+
 T = TypeVar("T")
 
 
 class OneThreadGraph:
     """Decodes what waits, computes it in one forward pass, encodes it. A bad image costs its neighbours nothing but its own time."""
 
-    def __init__(self, served: ServedModel, config: AppConfig) -> None:
+    def __init__(self, served: ServedModel, config: AppConfig, stage: ModelStage | None = None) -> None:
+        """`stage`: the model, where it is loaded already."""
         from deployments.model_stage import load_stage  # brings torch, which the other placement's ingress has no use for
 
-        self._predict = load_stage(served, config)
+        self._predict = stage or load_stage(served, config)
         self._max_batch_size = config.max_batch_size
         self.spec = self._predict.segmenter.spec
         self._preprocess = Preprocessor(self.spec, config.image_limits, config.max_tiles)

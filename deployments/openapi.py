@@ -14,6 +14,7 @@ _IMAGE = {"type": "string", "format": "binary"}
 SCHEMAS = ANSWER_SCHEMAS | {
     "Model": object_of(
         "The model that answers and what it takes.",
+        name={"type": "string"},
         model_version={"type": "string"},
         labels=list_of(
             object_of(
@@ -27,6 +28,16 @@ SCHEMAS = ANSWER_SCHEMAS | {
         input_size={**SIZE, "description": "[height, width] of what the network sees; photos may have any size."},
         limits=object_of("What is refused before decoding.", max_body_bytes={"type": "integer"}, max_pixels={"type": "integer"}),
         formats=list_of(object_of("A form of the answer.", name={"type": "string"}, media_type={"type": "string"})),
+    ),
+    "Models": object_of(
+        "The models of the service, the default one first.",
+        models=list_of(
+            object_of(
+                "One of them.",
+                name={"type": "string"},
+                model_version={"type": ["string", "null"], "description": "Null where it is loaded when first asked for."},
+            )
+        ),
     ),
     "Status": object_of("The state of the server.", status={"type": "string", "const": "ok"}),
     "Problem": object_of(
@@ -98,6 +109,9 @@ _PARAMETERS = (
 )
 
 
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
 def describe(model_version: str) -> dict:
     """The OpenAPI document."""
     return {
@@ -109,8 +123,11 @@ def describe(model_version: str) -> dict:
             "description": f"Served model: `{model_version}`.",
         },
         "paths": {
-            "/v1/segment": {"post": _segment()},
+            "/v1/segment": {"post": _segment("segment")},
             "/v1/model": {"get": _get("model", "The served model, its classes, limits and formats", "Model")},
+            "/v1/models": {"get": _get("models", "All models of the service", "Models")},
+            "/v1/models/{name}": {"parameters": [_NAME], "get": _get("named_model", "One model, its classes, limits and formats", "Model")},
+            "/v1/models/{name}/segment": {"parameters": [_NAME], "post": _segment("segment_by_model")},
             "/healthz": {"get": _get("health", "Whether the process lives", "Status")},
             "/readyz": {"get": _get("readiness", "Whether the whole graph answers", "Status")},
             **v2_paths(),
@@ -120,12 +137,12 @@ def describe(model_version: str) -> dict:
     }
 
 
-def _segment() -> dict:
+def _segment(operation: str) -> dict:
     form = {"type": "object", "properties": {"image": _IMAGE}, "required": ["image"]}
     bodies = {"multipart/form-data": {"schema": form}, "image/*": {"schema": _IMAGE}, "application/octet-stream": {"schema": _IMAGE}}
     statuses = sorted({problem.status for _, problem in PROBLEMS} | {500})
     return {
-        "operationId": "segment",
+        "operationId": operation,
         "summary": "Segment a photo",
         "description": "\n".join(f"- `{each.name}` ({each.media_type}): {each.summary}" for each in FORMATS),
         "parameters": [

@@ -10,23 +10,26 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from deployments.admission import Admission
+from deployments.access_log import note
 from deployments.body import read_body, unless_gone
-from deployments.config import AppConfig
+from deployments.catalog import Catalog
 from deployments.formats import CONFIDENCE, NPY
-from deployments.graph import Graph, check_ready
+from deployments.graph import check_ready
+from deployments.model_source import name_and_number
+from deployments.named_model import NamedModel
 from deployments.problems import InvalidRequest, UnknownModel
 from deployments.query import Query, read_query
+from deployments.served_version import ServedVersion
 from deployments.stages import Answer
 from deployments.tensors import HEADER_LENGTH, InferRequest, OutputTensor, image_files, read_infer_request, rgb_pixels, write_infer_response
 from models.image import ImageLimits, ImageTooLarge, InvalidImage, num_pixels
-from models.label_set import LabelSet
 
 _PLATFORM = "maskworks"
 _WISHES = ("classes", "tiling")
@@ -43,23 +46,13 @@ _FORMATS = {"mask": NPY, "confidence": CONFIDENCE}
 _TRITON_TYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8"}
 
 
-def model_name_and_version(model_version: str) -> tuple[str, str]:
-    """`scenes/3` is version 3 of `scenes`, `bundle@0f3a` version 0f3a of `bundle`; of a run, its id is the name."""
-    name, _, version = model_version.rpartition("@") if "@" in model_version else model_version.partition("/")
-    return name, version
-
-
 @dataclass(frozen=True)
 class InferenceProtocol:
     """The endpoints of the protocol. Errors leave as its own `{"error": ...}`, which `problems` sees to."""
 
-    graph: Graph
-    label_set: LabelSet
-    model_version: str
-    config: AppConfig
-    admission: Admission
-    answer: Callable[[bytes | np.ndarray, Query], Awaitable[Answer]]
-    """The graph's answer, with its place and its line in the metrics."""
+    models: Catalog
+    answer: Callable[[bytes | np.ndarray, Query, NamedModel, ServedVersion], Awaitable[Answer]]
+    """The version's answer, with its place and its line in the metrics."""
 
     def endpoints(self) -> tuple[tuple[str, Callable, str], ...]:
         """Path, endpoint and method of each."""
@@ -81,75 +74,90 @@ class InferenceProtocol:
         return JSONResponse({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        await check_ready(self.graph)
+        _, served = await self.models.take()
+        await check_ready(served.graph)
         return JSONResponse({"ready": True})
 
     async def model(self, request: Request) -> Response:
-        name, version = self._served(request)
-        about = {"name": name, "versions": [version], "platform": _PLATFORM, "inputs": _INPUTS, "outputs": _OUTPUTS}
-        return JSONResponse(about | {"parameters": {"labels": ",".join(self.label_set.names)}})
+        model, served = await self._asked(request)
+        versions = [_number(served)]
+        about = {"name": model.name, "versions": versions, "platform": _PLATFORM, "inputs": _INPUTS, "outputs": _OUTPUTS}
+        return JSONResponse(about | {"parameters": {"labels": ",".join(served.label_set.names)}})
 
     async def model_ready(self, request: Request) -> Response:
-        name, _ = self._served(request)
-        await check_ready(self.graph)
-        return JSONResponse({"name": name, "ready": True})
+        model, served = await self._asked(request)
+        await check_ready(served.graph)
+        return JSONResponse({"name": model.name, "ready": True})
 
     async def model_config(self, request: Request) -> Response:
         """Triton's form of the metadata; 0 as the batch size, since its first dimension is not batched over requests."""
-        name, _ = self._served(request)
+        model, _ = await self._asked(request)
         inputs = [_configured(each) | {"optional": True} for each in _INPUTS]
         outputs = [_configured(each) for each in _OUTPUTS]
-        return JSONResponse({"name": name, "platform": _PLATFORM, "max_batch_size": 0, "input": inputs, "output": outputs})
+        return JSONResponse({"name": model.name, "platform": _PLATFORM, "max_batch_size": 0, "input": inputs, "output": outputs})
 
     async def infer(self, request: Request) -> Response:
-        name, version = self._served(request)
-        body = await read_body(request, self.config.max_body_bytes, self.config.body_timeout_s)
+        model, served = await self._asked(request)
+        limits = model.config
+        body = await read_body(request, limits.max_body_bytes, limits.body_timeout_s)
         asked = read_infer_request(body, request.headers.get(HEADER_LENGTH))
         wanted = asked.outputs or {"mask": asked.parameters.get("binary_data_output") is True}
         if unknown := wanted.keys() - _FORMATS.keys():
             raise InvalidRequest(f"output {min(unknown)[:40]!r} is not known; there are {', '.join(_FORMATS)}")
         wishes = {each: str(asked.parameters[each]) for each in _WISHES if each in asked.parameters}
-        query = read_query(wishes | {"format": NPY.name}, request.headers, self.label_set, self.config.deadline_s)
-        self.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
-        images = await asyncio.to_thread(_images, asked, self.config.max_images, self.config.image_limits)
+        query = read_query(wishes | {"format": NPY.name}, request.headers, served.label_set, limits.deadline_s)
+        model.admission.check(bulk=query.lane == "bulk", deadline=query.deadline)
+        images = await asyncio.to_thread(_images, asked, limits.max_images, limits.image_limits)
         outputs = []
         for output, binary in wanted.items():
-            work = self._answers(images, replace(query, format=_FORMATS[output]), _READERS[output])
+            answer = partial(self.answer, query=replace(query, format=_FORMATS[output]), model=model, served=served)
+            work = _answers(images, answer, _READERS[output], limits.max_batch_size)
             values = await unless_gone(request.receive, work)
             outputs.append(OutputTensor(output, values, binary))
-        document = {"model_name": name, "model_version": version} | ({"id": asked.id} if asked.id else {})
+        document = {"model_name": model.name, "model_version": _number(served)} | ({"id": asked.id} if asked.id else {})
         content, headers = await asyncio.to_thread(write_infer_response, document, outputs)
         return Response(content, headers=headers | {"X-Content-Type-Options": "nosniff"})
 
-    def _served(self, request: Request) -> tuple[str, str]:
-        """The served model's name and version, which must be the ones that the path names."""
-        name, version = model_name_and_version(self.model_version)
-        asked = request.path_params["name"], request.path_params.get("version", version)
-        if asked != (name, version):
-            said = f"model {asked[0][:80]!r}, version {asked[1][:80]!r}, is not served"
-            raise UnknownModel(f"{said}; ask for {name!r}, with version {version!r} or with none")
-        return name, version
+    async def _asked(self, request: Request) -> tuple[NamedModel, ServedVersion]:
+        """The model and the version that the path names; a version that it names must be the one that is served."""
+        model, served = await self.models.take(request.path_params["name"])
+        asked, number = request.path_params.get("version"), _number(served)
+        if asked not in (None, number):
+            said = f"version {asked[:80]!r} of model {model.name!r} is not served"
+            raise UnknownModel(f"{said}; ask for version {number!r}, or for none")
+        note(request, model_version=served.version)
+        return model, served
 
-    async def _answers(self, images: list[bytes] | list[np.ndarray], query: Query, read: Callable[[bytes], np.ndarray]) -> np.ndarray:
-        """The arrays of all images, (N, h, w) uint8. The first failure ends them all."""
-        turns = asyncio.Semaphore(self.config.max_batch_size)  # one request fills a batch and leaves the queue to others
 
-        async def array_of(image: bytes | np.ndarray) -> np.ndarray:
-            async with turns:
-                answered = await self.answer(image, query)
-                return await asyncio.to_thread(read, answered.body)
+def _number(served: ServedVersion) -> str:
+    return name_and_number(served.version)[1]
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(array_of(image)) for image in images]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        arrays = [task.result() for task in tasks]
-        if sizes := {each.shape for each in arrays} - {arrays[0].shape}:
-            raise InvalidRequest(
-                f"images of {arrays[0].shape} and {min(sizes)} pixels do not fit one tensor; send each size in its own request"
-            )
-        return np.stack(arrays)
+
+async def _answers(
+    images: list[bytes] | list[np.ndarray],
+    answer: Callable[[bytes | np.ndarray], Awaitable[Answer]],
+    read: Callable[[bytes], np.ndarray],
+    num_at_once: int,
+) -> np.ndarray:
+    """The arrays of all images, (N, h, w) uint8. The first failure ends them all."""
+    turns = asyncio.Semaphore(num_at_once)  # one request fills a batch and leaves the queue to others
+
+    async def array_of(image: bytes | np.ndarray) -> np.ndarray:
+        async with turns:
+            answered = await answer(image)
+            return await asyncio.to_thread(read, answered.body)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(array_of(image)) for image in images]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    arrays = [task.result() for task in tasks]
+    if sizes := {each.shape for each in arrays} - {arrays[0].shape}:
+        raise InvalidRequest(
+            f"images of {arrays[0].shape} and {min(sizes)} pixels do not fit one tensor; send each size in its own request"
+        )
+    return np.stack(arrays)
 
 
 def _images(asked: InferRequest, max_images: int, limits: ImageLimits) -> list[bytes] | list[np.ndarray]:

@@ -3,6 +3,8 @@
 weights.safetensors   the network's parameters and buffers
 model.json            all else; `models/spec.py` reads it
 engines/              what was exported for an engine, each in a folder of its own; `models/engines/` reads it
+golden/               photos with the masks that it gave them; `models/golden.py` compares them with those that it gives now
+reference.json        what photos and answers looked like on validation pictures; `models/watch.py` measures the distance to it
 """
 
 from __future__ import annotations

@@ -12,10 +12,13 @@ from models.objects import present_classes
 _MAX_NAMES = 200  # for each class, on its largest parts
 
 
-def draw_overlay(photo: np.ndarray, class_map: np.ndarray, label_set: LabelSet, *, opacity: float = 0.45) -> np.ndarray:
+def draw_overlay(
+    photo: np.ndarray, class_map: np.ndarray, label_set: LabelSet, *, region_map: np.ndarray | None = None, opacity: float = 0.45
+) -> np.ndarray:
     """The photo (h, w, 3) uint8 RGB with every class but background tinted, outlined and named; a new array.
 
-    Pixels of no class (`IGNORE_INDEX`) stay as they are, like background.
+    Pixels of no class (`IGNORE_INDEX`) stay as they are, like background. Where `region_map` (h, w) int32 tells touching objects of
+    one class apart, each is outlined and named by itself.
     """
     present = present_classes(class_map, label_set)
     palette = np.zeros((1, IGNORE_INDEX + 1, 3), np.uint8)
@@ -25,10 +28,23 @@ def draw_overlay(photo: np.ndarray, class_map: np.ndarray, label_set: LabelSet, 
     for index in {label_set.background, IGNORE_INDEX} - {None}:
         cv2.copyTo(photo, cv2.inRange(class_map, index, index), picture)
     thickness = max(1, round(min(class_map.shape) / 240))
+    apart = class_map if region_map is None else _cut(class_map, region_map, thickness)
     for index in present:
-        cv2.drawContours(picture, _outlines(class_map == index), -1, label_set.labels[index].color, thickness)
-    _write_names(picture, class_map, [label_set.labels[index] for index in present])
+        cv2.drawContours(picture, _outlines(apart == index), -1, label_set.labels[index].color, thickness)
+    _write_names(picture, apart, [label_set.labels[index] for index in present])
     return picture
+
+
+def _cut(class_map: np.ndarray, region_map: np.ndarray, thickness: int) -> np.ndarray:
+    """`class_map` without the pixels along the lines where two objects of one class meet, which become `IGNORE_INDEX`."""
+    window = np.ones((thickness + 1, thickness + 1), np.uint8)
+
+    def is_mixed(values: np.ndarray) -> np.ndarray:
+        values = values.astype(np.float32)  # OpenCV compares no int32
+        return cv2.dilate(values, window) != cv2.erode(np.where(region_map > 0, values, np.float32(np.inf)), window)
+
+    is_line = is_mixed(region_map) & ~is_mixed(np.where(region_map > 0, class_map + np.float32(1), 0))
+    return np.where(is_line & (region_map > 0), np.uint8(IGNORE_INDEX), class_map)
 
 
 def _outlines(region: np.ndarray) -> list[np.ndarray]:

@@ -37,8 +37,9 @@ class Architecture:
     For `unet` only."""
     base_channels: int = 64
     """Channels of the first level, doubled at each of the four below. For `unet2015` only; the paper has 64."""
-    instances: bool = False
-    """Tell touching objects of one class apart: a second head finds centres and the way to them. Needs data that marks objects."""
+    instances: bool | None = None
+    """Tell touching objects of one class apart: a second head finds centres and the way to them. Needs data that marks single objects.
+    Default: where the data does."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def make_card(spec: SegmenterSpec, weights_sha256: str, provenance: dict) -> dic
     """What model.json holds; `read_spec` reads the spec back."""
     return {
         "format": FORMAT,
-        "head": _HEADS[spec.architecture.instances],
+        "head": _HEADS[bool(spec.architecture.instances)],
         "architecture": asdict(spec.architecture),
         "label_set": spec.label_set.to_dict(),
         "input_size": list(spec.input_size),
@@ -91,6 +92,6 @@ def read_spec(folder: Path) -> SegmenterSpec:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidBundle(f"{folder}: {CARD} lacks what a segmenter is made of ({error}); train again") from error
-    if card["head"] != _HEADS[spec.architecture.instances]:
+    if card["head"] != _HEADS[bool(spec.architecture.instances)]:
         raise InvalidBundle(f"{folder}: {CARD} states the head {card['head']!r}, its architecture has another; copy the bundle again")
     return spec

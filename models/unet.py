@@ -27,14 +27,23 @@ def build_network(architecture: Architecture, num_classes: int, *, pretrained: b
     if architecture.network == "unet2015":
         if pretrained:
             raise InvalidArchitecture("unet2015 has no pretrained weights; train it from scratch, or choose the architecture unet")
-        return NormalizedNetwork(UNet2015(num_classes + extra, architecture.base_channels), extra)
+        network = UNet2015(num_classes + extra, architecture.base_channels)
+        return NormalizedNetwork(_silence(network, network.head, extra), extra)
     try:
         weights = "imagenet" if pretrained else None
         channels = [max(16, architecture.decoder_channels >> level) for level in range(5)]
         network = smp.Unet(architecture.encoder, encoder_weights=weights, decoder_channels=channels, classes=num_classes + extra)
-        return NormalizedNetwork(network, extra)
+        return NormalizedNetwork(_silence(network, network.segmentation_head[0], extra), extra)
     except (KeyError, RuntimeError, ValueError, OSError) as error:
         raise InvalidArchitecture(_why_not(architecture.encoder, pretrained)) from error
+
+
+def _silence(network: nn.Module, head: nn.Conv2d, num_channels: int) -> nn.Module:
+    """The network, the last channels of whose head begin at 0: noise there would cost more than all classes and drown them."""
+    with torch.no_grad():
+        for parameter in (head.weight, head.bias):
+            parameter[len(parameter) - num_channels :] = 0
+    return network
 
 
 def check_input_size(architecture: Architecture, input_size: tuple[int, int]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
+from threading import Lock
 
 import numpy as np
+import torch
 
 from models.label_set import LabelSet
 from models.metrics import Outcomes, SegmentationCounts
@@ -16,6 +19,8 @@ from models.restore import restore_class_map, restore_confidence
 from models.segmenter import Segmenter
 from pipelines.data.records import Record
 from pipelines.dataset import read_example
+
+_GPU_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -35,26 +40,38 @@ class Evaluation:
         return cls(total, Outcomes.stack(outcomes))
 
 
-def count_images(segmenter: Segmenter, records: Sequence[Record], *, batch_size: int = 8) -> Iterator[SegmentationCounts]:
-    """The counts of each record, in their order; the sum over any partition of the records is the same.
+def count_images(segmenter: Segmenter, records: Sequence[Record]) -> Iterator[SegmentationCounts]:
+    """The counts of each record, in their order; the same integers whatever the number of workers and threads that share the records.
 
-    Photos are read and masks compared in threads beside the model, a batch ahead of it and a batch behind.
+    For that, what the network computes of a photo may not depend on its batch: a convolution takes another algorithm for a larger
+    batch or more threads, and a pixel in a million changes its class. So on a CPU each photo is computed alone, on one thread, and
+    on a GPU in batches of always the same size. Photos are read and compared in several threads.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        batches = [records[start : start + batch_size] for start in range(0, len(records), batch_size)]
-        ahead = [threads.submit(read_example, record, segmenter.spec) for record in batches[0]] if batches else []
-        behind: list[Future[SegmentationCounts]] = []
-        for index, _ in enumerate(batches):
-            examples = [future.result() for future in ahead]
-            following = batches[index + 1] if index + 1 < len(batches) else []
-            ahead = [threads.submit(read_example, record, segmenter.spec) for record in following]
-            predictions = segmenter.predict([image for image, _ in examples])
-            yield from (future.result() for future in behind)
-            behind = [
-                threads.submit(_compare, mask, prediction, len(segmenter.spec.label_set))
-                for (_, mask), prediction in zip(examples, predictions)
-            ]
-        yield from (future.result() for future in behind)
+    on_cpu = segmenter.device.type == "cpu"
+    size = 1 if on_cpu else _GPU_BATCH_SIZE
+    turn = nullcontext() if on_cpu else Lock()
+
+    def count(batch: Sequence[Record]) -> list[SegmentationCounts]:
+        examples = [read_example(record, segmenter.spec) for record in batch]
+        images = [image for image, _ in examples]
+        with turn:
+            predictions = segmenter.predict(images + images[:1] * (size - len(images)))
+        return [_compare(mask, prediction, len(segmenter.spec.label_set)) for (_, mask), prediction in zip(examples, predictions)]
+
+    num_threads = torch.get_num_threads()
+    threads = ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        batches = [records[start : start + size] for start in range(0, len(records), size)]
+        yield from chain.from_iterable(threads.map(count, batches))
+    finally:
+        threads.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)
+
+
+def predict_class_map(segmenter: Segmenter, record: Record) -> np.ndarray:
+    """The class that the segmenter gives each of the photo's pixels, (h, w) uint8."""
+    image, _ = read_example(record, segmenter.spec)
+    return restore_class_map(segmenter.predict([image])[0])
 
 
 def _compare(mask: np.ndarray, prediction: Prediction, num_classes: int) -> SegmentationCounts:

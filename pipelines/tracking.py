@@ -15,7 +15,6 @@ import mlflow
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.types import ColSpec, DataType, Schema
@@ -23,7 +22,7 @@ from mlflow.utils.time import get_current_time_millis
 
 import models
 from models.home import home, resolve_tracking_uri
-from models.spec import InvalidBundle
+from pipelines import run_owner
 from pipelines.config import TrainConfig
 
 _SIGNATURE = ModelSignature(inputs=Schema([ColSpec(DataType.binary, "image")]), outputs=Schema([ColSpec(DataType.binary, "mask_png")]))
@@ -43,7 +42,7 @@ _LONGEST_PARAM = 6000  # characters; MLflow's own limit
 
 
 class WrongRun(ValueError):
-    """A run name that is in use, or one to resume that is not there, is done, or was told other things."""
+    """A run to go on with that is not there, is finished, is trained by another process, or was told other things."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,27 @@ class TrackedRun:
         """Records JSON under the artifact path."""
         self._client.log_dict(self.run_id, content, path)
 
-    def set_status(self, status: str) -> None:
-        """Ends the run as FINISHED, FAILED or KILLED, or sets it RUNNING again."""
-        if status == "RUNNING":
-            self._client.update_run(self.run_id, status)
-        else:
-            self._client.set_terminated(self.run_id, status)
+    def log_text(self, text: str, path: str) -> None:
+        """Records a text under the artifact path."""
+        self._client.log_text(self.run_id, text, path)
+
+    @property
+    def name(self) -> str:
+        """What people call the run."""
+        return self._client.get_run(self.run_id).info.run_name
+
+    def begin(self) -> None:
+        """The run is trained by this process from now on."""
+        self._client.update_run(self.run_id, "RUNNING")
+        self._client.set_tag(self.run_id, run_owner.TAG, run_owner.this_process())
+        if "failure" in self._client.get_run(self.run_id).data.tags:
+            self._client.delete_tag(self.run_id, "failure")
+
+    def end(self, status: str, failure: str | None = None) -> None:
+        """Ends the run as FINISHED, FAILED or KILLED; the tag `failure` says why."""
+        if failure:
+            self._client.set_tag(self.run_id, "failure", failure)
+        self._client.set_terminated(self.run_id, status)
 
     @contextmanager
     def system_metrics(self, *, enabled: bool) -> Iterator[None]:
@@ -121,60 +135,71 @@ def metric_names(names: Iterable[str]) -> list[str]:
     return allowed
 
 
-def open_run(config: TrainConfig, run_name: str, tags: dict[str, str]) -> TrackedRun:
-    """The run to record in: a new one with all of the config as parameters, or with `resume` the one of that name.
+def open_run(config: TrainConfig, default_name: str, tags: dict[str, str]) -> TrackedRun:
+    """The run to record in: the unfinished one that this command began, or a new one with all of the config as parameters.
 
+    A run is found by its name. Without a name, the same command goes on with the last run of it that was killed on this machine.
     Raises `WrongRun`.
     """
     uri = resolve_tracking_uri(config.tracking.tracking_uri)
     client = MlflowClient(uri)
     experiment_id = _experiment(client, uri, config.tracking.experiment)
-    found = client.search_runs([experiment_id], f"attributes.run_name = '{run_name}'", max_results=1)
     params = {name: str(value)[:_LONGEST_PARAM] for name, value in _flatten(asdict(config)).items()}
-    if config.tracking.resume:
-        if not found:
-            raise WrongRun(f"a run {run_name!r} does not exist in {uri}; drop --resume to start it, or correct --run-name")
-        _check_resumable(found[0], run_name, params)
-        run = TrackedRun(uri, found[0].info.run_id)
-        run.set_status("RUNNING")
-        return run
-    if found:
-        raise WrongRun(f"a run {run_name!r} exists in {uri}; add --resume to go on with it, or choose another --run-name")
-    run = TrackedRun(uri, client.create_run(experiment_id, run_name=run_name, tags=tags).info.run_id)
-    client.log_batch(run.run_id, params=[Param(name, value) for name, value in params.items()])
+    run_name = config.tracking.run_name
+    found = _named(client, experiment_id, run_name) if run_name else _killed(client, experiment_id, params, tags)
+    if found is not None:
+        _check_resumable(found, params, tags, resume=config.tracking.resume)
+        run = TrackedRun(uri, found.info.run_id)
+    elif config.tracking.resume:
+        raise WrongRun(
+            f"there is no unfinished run {run_name or 'of this command'} in {uri}; drop --resume to start it, or correct --run-name"
+        )
+    else:
+        run = TrackedRun(uri, client.create_run(experiment_id, run_name=run_name or default_name, tags=tags).info.run_id)
+        client.log_batch(run.run_id, params=[Param(name, value) for name, value in params.items()])
+    run.begin()
     return run
 
 
-def download_bundle(model_uri: str, tracking_uri: str | None = None) -> Path:
-    """The bundle's directory: `model_uri` itself where it is a path, else a local copy of what runs:/ or models:/ names.
-
-    Raises `InvalidBundle`.
-    """
-    if not model_uri.startswith(("runs:/", "models:/")):
-        return Path(model_uri)
-    uri = resolve_tracking_uri(tracking_uri)
-    mlflow.set_tracking_uri(uri)  # as an argument it is forgotten on the way from a version to the logged model behind it
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(model_uri))
-    except MlflowException as error:
-        raise InvalidBundle(f"{model_uri} cannot be had from {uri} ({error.message.splitlines()[0]}); check both") from error
-    cards = list(folder.rglob("model.json"))
-    if len(cards) != 1:
-        raise InvalidBundle(f"{model_uri} holds {len(cards)} bundles; name a model that training registered")
-    return cards[0].parent
+def _named(client: MlflowClient, experiment_id: str, run_name: str) -> Run | None:
+    found = client.search_runs([experiment_id], f"attributes.run_name = '{run_name}'", max_results=1)
+    return found[0] if found else None
 
 
-def _check_resumable(found: Run, run_name: str, params: dict[str, str]) -> None:
-    """The same data, model and optimisation, or the second half would be of another training; scale may differ."""
+def _killed(client: MlflowClient, experiment_id: str, params: dict[str, str], tags: dict[str, str]) -> Run | None:
+    """The last run of the same training that still says RUNNING, while its process on this machine is gone."""
+    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
+    same = [run for run in running if not _differences(run, params, tags) and run_owner.is_alive(run.data.tags.get(run_owner.TAG)) is False]
+    return same[0] if same else None
+
+
+def _check_resumable(found: Run, params: dict[str, str], tags: dict[str, str], *, resume: bool) -> None:
+    run_name = repr(found.info.run_name)
     if found.info.status == RunStatus.to_string(RunStatus.FINISHED):
-        raise WrongRun(f"the run {run_name!r} is finished; choose another --run-name to train again")
+        raise WrongRun(f"the run {run_name} is finished; choose another --run-name to train again")
+    changed = _differences(found, params, tags)
+    if changed:
+        raise WrongRun(f"the run {run_name} was started otherwise: {'; '.join(changed)}; say the same, or choose another --run-name")
+    if found.info.status != RunStatus.to_string(RunStatus.RUNNING):
+        return
+    owner = found.data.tags.get(run_owner.TAG)
+    alive = run_owner.is_alive(owner)
+    if alive:
+        raise WrongRun(f"the run {run_name} is being trained by {owner!r} (host, process); wait for it, or choose another --run-name")
+    if alive is None and not resume:
+        raise WrongRun(f"the run {run_name} was started by {owner!r} (host, process); add --resume if that one is gone")
+
+
+def _differences(found: Run, params: dict[str, str], tags: dict[str, str]) -> list[str]:
+    """What is not the same data, model and optimisation, or the second half would be of another training; scale may differ."""
     changed = [
-        f"{name} was {found.data.params.get(name)} and is {value}"
+        f"{name.rpartition('.')[2]} was {found.data.params.get(name)} and is {value}"
         for name, value in params.items()
         if name.startswith(("data", "model.", "optimization.")) and found.data.params.get(name) != value
     ]
-    if changed:
-        raise WrongRun(f"the run {run_name!r} was started otherwise: {'; '.join(changed)}; say the same, or choose another --run-name")
+    if found.data.tags.get("data_digest") != tags.get("data_digest"):
+        changed.append("the files of the data have changed")
+    return changed
 
 
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:

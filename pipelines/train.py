@@ -12,63 +12,77 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import ray
-import ray.train
 import tyro
-from ray.train.torch import TorchTrainer
 
-from models.bundle import save_bundle
-from models.home import home
-from models.spec import SegmenterSpec
+from models.bundle import load_bundle, save_bundle
+from models.golden import FOLDER as GOLDEN
+from models.golden import write_golden
+from models.spec import Architecture, SegmenterSpec
 from models.unet import InvalidArchitecture, build_network, check_input_size
-from pipelines.checkpoint import load_weights
+from models.watch import write_reference
+from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
-from pipelines.data.records import InvalidData, LabelledData
+from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
-from pipelines.resources import NotEnoughResources, Share, worker_share
+from pipelines.failures import TrainingFailed, reason_of
+from pipelines.object_evaluation import marks_objects
+from pipelines.ray_checkpoints import best_checkpoint
+from pipelines.resources import NotEnoughResources, worker_share
 from pipelines.tracking import TrackedRun, WrongRun, open_run
-from pipelines.train_worker import TrainJob, train_worker
+from pipelines.train_worker import TrainJob
+from pipelines.trainer import fit, set_ray_train_up
 
-_SCORE = "miou"  # the best checkpoint is the one that scores highest on `val`
-_CHECKPOINTS_KEPT = 2
-# glibc would give a step's large tensors back to the kernel and fault them in again, a quarter of the time of 25 classes on CPUs.
-_KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 _REFUSALS_SHOWN = 10
+_REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
 
 
 def main(config: TrainConfig) -> None:
     """The whole procedure: data, run, training, bundle, registry."""
     data = _read(config)
-    spec = SegmenterSpec(config.model.architecture, data.label_set, config.model.input_size, config.model.fit_rule)
+    architecture = decide_head(config.model.architecture, data)
+    spec = SegmenterSpec(architecture, data.label_set, config.model.input_size, config.model.fit_rule)
     check_input_size(spec.architecture, spec.input_size)
     kind = config.data.partition(":")[0]
-    run_name = config.tracking.run_name or f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
 
     _quieten()
-    # Ray Train's controller looks for reports this often; its default of 2 s would be waited for at each of them.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    set_ray_train_up(config)
     # Not Ray's own search for a cluster: it would wait minutes for one that was killed on this machine.
     ray.init(os.environ.get("RAY_ADDRESS", "local"), logging_level="warning")
     share = worker_share(config.scale)
     digest = data.digest()
-    run = open_run(config, run_name, {"data_digest": digest, "code_version": _code_version()})
-    print(f"run {run_name} in {run.tracking_uri}; {config.scale.num_workers} worker(s) with {share.cpus} CPU(s) each", flush=True)
-    _record_refusals(run, data)
+    run = open_run(config, f"{kind}-{datetime.now():%Y%m%d-%H%M%S}", {"data_digest": digest, "code_version": _code_version()})
+    print(f"run {run.name} in {run.tracking_uri}; {share.describe()}", flush=True)
     try:
-        result = _fit(config, TrainJob(config, spec, ray.put(data), run, share.loader_processes), share, run_name)
-        best = max(result.best_checkpoints, key=lambda entry: entry[1][_SCORE])
-        number = _register(config, spec, run, best, kind, digest)
+        _record_refusals(run, data)
+        # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
+        job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
+        result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
+        best = best_checkpoint(result.filesystem, result.path)
+        number = _register(config, spec, run, best, data, digest)
     except BaseException as error:
-        run.set_status("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
         raise
-    run.set_status("FINISHED")
+    run.end("FINISHED")
     name = config.tracking.register or kind
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")
+
+
+def decide_head(architecture: Architecture, data: LabelledData) -> Architecture:
+    """The architecture with an instance head where one was asked for, or where nothing was said and the data marks single objects.
+
+    Raises `InvalidData` where the head could learn nothing.
+    """
+    can_learn = marks_objects(data.splits["train"])
+    if architecture.instances and not can_learn:
+        raise InvalidData(f"{data.source} marks no single objects, which --instances needs; leave it out, or give COCO instances")
+    return replace(architecture, instances=can_learn if architecture.instances is None else architecture.instances)
 
 
 def _quieten() -> None:
@@ -95,29 +109,7 @@ def _read(config: TrainConfig) -> LabelledData:
     return data
 
 
-def _fit(config: TrainConfig, job: TrainJob, share: Share, run_name: str) -> ray.train.Result:
-    storage = config.tracking.storage or str(home() / "checkpoints")
-    trainer = TorchTrainer(
-        partial(train_worker, job),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.scale.num_workers,
-            use_gpu=config.scale.use_gpu,
-            resources_per_worker={"CPU": share.cpus} | ({"GPU": 1} if config.scale.use_gpu else {}),
-        ),
-        run_config=ray.train.RunConfig(
-            # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
-            name=f"{run_name}-{job.run.run_id[:8]}",
-            storage_path=storage,
-            failure_config=ray.train.FailureConfig(max_failures=config.scale.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=_SCORE),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-            worker_runtime_env={"env_vars": _KEEP_MEMORY},
-        ),
-    )
-    return trainer.fit()
-
-
-def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, kind: str, digest: str) -> str:
+def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, data: LabelledData, digest: str) -> str:
     checkpoint, metrics = best
     network = build_network(spec.architecture, len(spec.label_set))
     with checkpoint.as_directory() as folder:
@@ -132,7 +124,18 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
     }
     with tempfile.TemporaryDirectory() as folder:
         bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        return run.log_model(bundle, register_as=config.tracking.register or kind, alias=config.tracking.alias)
+        _show_at_work(bundle, data.splits["val"])
+        register_as = config.tracking.register or config.data.partition(":")[0]
+        return run.log_model(bundle, register_as=register_as, alias=config.tracking.alias)
+
+
+def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
+    """Adds what serving compares with: golden pictures, and how photos and answers look, both of validation pictures."""
+    segmenter = load_bundle(bundle)
+    spread = records[:: max(1, len(records) // _REFERENCE_PICTURES)][:_REFERENCE_PICTURES]
+    write_reference(bundle, segmenter, (record.image_path.read_bytes() for record in spread))
+    golden = spread[:: max(1, len(spread) // _GOLDEN_PICTURES)][:_GOLDEN_PICTURES]
+    write_golden(bundle / GOLDEN, segmenter, [record.image_path.read_bytes() for record in golden])
 
 
 def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
@@ -151,5 +154,7 @@ def _code_version() -> str:
 if __name__ == "__main__":
     try:
         main(tyro.cli(TrainConfig))
-    except (InvalidData, InvalidArchitecture, NotEnoughResources, WrongRun) as error:
+    except (InvalidData, InvalidArchitecture, NotEnoughResources, WrongRun, TrainingFailed, DamagedCheckpoint) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")

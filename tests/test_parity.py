@@ -42,7 +42,7 @@ def segmenter(bundle_folder):
 
 
 def test_training_evaluation_and_serving_see_the_same_pixels(record, segmenter):
-    trained_on, _ = TrainingSet([record], segmenter.spec)[Sample(0)]
+    trained_on = TrainingSet([record], segmenter.spec)[Sample(0)].image
     evaluated, _ = read_example(record, segmenter.spec)
     served = Preprocessor(segmenter.spec, DEFAULT_LIMITS)(record.image_path.read_bytes(), Query(PNG)).image
     assert torch.equal(trained_on.permute(1, 2, 0), torch.from_numpy(served.pixels))

@@ -127,7 +127,7 @@ def shell(tmp_path):
 
 @pytest.mark.ray
 def test_training_evaluating_and_serving_work_as_shown(shell, tmp_path):
-    for line in commands("Train on your own photos", "bash"):
+    for line in [*commands("Train on your own photos", "bash"), *commands("Promote", "bash")]:
         shell.type(line)
     shell.stop()
     said = [shell.type(re.sub(r"(--out(put)?) ", rf"\1 {tmp_path}/", line)) for line in commands("Serve", "bash")]

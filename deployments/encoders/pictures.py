@@ -44,7 +44,9 @@ def encode_overlay_webp(selection: Selection) -> bytes:
 
 
 def _overlay(selection: Selection) -> np.ndarray:
-    return draw_overlay(selection.content.photo, selection.class_map, selection.content.label_set)
+    content = selection.content
+    region_map = selection.found.region_map if content.prediction.instances else None
+    return draw_overlay(content.photo, selection.class_map, content.label_set, region_map=region_map)
 
 
 def _png(picture: np.ndarray) -> bytes:

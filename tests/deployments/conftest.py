@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,15 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
+from mlflow import MlflowClient
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from deployments.admission import Admission
 from deployments.api import Api, create_app
+from deployments.catalog import catalog_of
 from deployments.config import AppConfig
 from deployments.graph import FusedGraph
 from deployments.model_source import fetch_bundle
+from deployments.served_version import ServedVersion
+from tests.deployments.registry_file import RegistryFile, make_bundle
 
 MAX_BODY_BYTES = 200_000
 
@@ -54,8 +59,18 @@ def graph(config: AppConfig) -> FusedGraph:
 
 
 @pytest.fixture(scope="session")
-def api(graph: FusedGraph, config: AppConfig) -> Api:
-    return Api(graph, graph.spec, fetch_bundle(config.model_uri).version, config, Admission(config.max_waiting))
+def served(graph: FusedGraph, config: AppConfig) -> ServedVersion:
+    return ServedVersion(fetch_bundle(config.model_uri), graph.spec, graph)
+
+
+@pytest.fixture(scope="session")
+def api(served: ServedVersion, config: AppConfig) -> Api:
+    return api_of(served, config)
+
+
+def api_of(served: ServedVersion, config: AppConfig, num_places: int = 64) -> Api:
+    """The interface with one version."""
+    return Api(catalog_of(served, config, Admission(num_places)), config)
 
 
 @pytest.fixture
@@ -82,3 +97,28 @@ def serving(app: Starlette) -> Iterator[str]:
 def address(api: Api) -> Iterator[str]:
     with serving(create_app(api)) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory, pet_labels) -> list[Path]:
+    root = tmp_path_factory.mktemp("bundles")
+    return [make_bundle(root / str(seed), pet_labels, seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """MLflow takes seconds to make one."""
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_registered_models()
+    return file
+
+
+@pytest.fixture
+def registry(tmp_path, bundles, monkeypatch, empty_database) -> RegistryFile:
+    monkeypatch.setenv("MASKWORKS_HOME", str(tmp_path / "home"))
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    registry = RegistryFile(tmp_path)
+    for bundle in bundles[:2]:
+        registry.register(bundle)
+    registry.move("1")
+    return registry

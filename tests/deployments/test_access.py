@@ -6,16 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from deployments.access import Bucket, InvalidKeyFile, Key, KeyRing, main, read_keys
-from deployments.api import Api, create_app
+from deployments.api import create_app
+from deployments.config import AppConfig
 from deployments.front import LimitHeaders
 from deployments.problems import HeadersTooLarge, InvalidRequest, TooManyRequests, Unauthorized
+from deployments.served_version import ServedVersion
+from tests.deployments.conftest import api_of
 from tests.deployments.test_api import problem_of
 
 # sha256 of "alpha" and "beta"
@@ -33,9 +35,9 @@ def key_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client_of(api: Api) -> Callable[..., TestClient]:
+def client_of(served: ServedVersion, config: AppConfig) -> Callable[..., TestClient]:
     def make(**settings) -> TestClient:
-        return TestClient(create_app(replace(api, config=api.config.model_copy(update=settings))))
+        return TestClient(create_app(api_of(served, config.model_copy(update=settings))))
 
     return make
 

@@ -159,20 +159,20 @@ def test_what_is_not_there_is_a_problem_too(client, method, path, status):
         problem_of(response)
 
 
-def test_not_ready_where_a_stage_fails(api, monkeypatch, client):
+def test_not_ready_where_a_stage_fails(graph, monkeypatch, client):
     async def fail():
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(api.graph, "check", fail)
+    monkeypatch.setattr(graph, "check", fail)
     response = client.get("/readyz")
     assert response.status_code == 503 and problem_of(response) == "not-ready" and "secret" not in response.text
 
 
-def test_an_unknown_error_tells_the_log_and_not_the_caller(api, monkeypatch, client, photo, caplog):
+def test_an_unknown_error_tells_the_log_and_not_the_caller(graph, monkeypatch, client, photo, caplog):
     async def fail(*_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(api.graph, "segment", fail)
+    monkeypatch.setattr(graph, "segment", fail)
     response = client.post("/v1/segment", content=photo, headers={"X-Request-Id": "abc"})
     assert response.status_code == 500 and problem_of(response) == "internal" and "secret" not in response.text
     assert response.json()["request_id"] == "abc"

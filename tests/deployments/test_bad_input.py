@@ -17,8 +17,7 @@ from starlette.testclient import TestClient
 from deployments.api import create_app
 from deployments.config import AppConfig
 from deployments.graph import FusedGraph
-from deployments.model_source import fetch_bundle
-from tests.deployments.conftest import MAX_BODY_BYTES, encode_photo
+from tests.deployments.conftest import MAX_BODY_BYTES, api_of, encode_photo
 from tests.deployments.test_api import JPEG, problem_of
 
 
@@ -172,9 +171,9 @@ def test_good_ones_among_bad_ones_get_what_they_get_alone(api, pixels):
     assert max(int(each.headers["x-batch-size"]) for each in together[::2]) > 1
 
 
-def test_photos_as_phones_make_them(api, real_data):
-    config = AppConfig(model_uri=api.config.model_uri, codec_threads=2)
-    with TestClient(create_app(replace(api, graph=FusedGraph(fetch_bundle(config.model_uri), config), config=config))) as client:
+def test_photos_as_phones_make_them(served, real_data):
+    config = AppConfig(model_uri=served.model.uri, codec_threads=2)
+    with TestClient(create_app(api_of(replace(served, graph=FusedGraph(served.model, config)), config))) as client:
         for path in sorted((real_data / "photos").glob("*.jpg")):
             response = client.post("/v1/segment?format=png", content=path.read_bytes())
             with Image.open(path) as stored, Image.open(io.BytesIO(response.content)) as mask:

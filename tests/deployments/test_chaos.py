@@ -10,10 +10,11 @@ from ray.serve.exceptions import BackPressureError, RayServeException, ReplicaUn
 
 from benchmarks.chaos import Options, disturb
 from benchmarks.service import server
-from deployments.app import SplitGraph, is_replica_lost
 from deployments.formats import PNG
 from deployments.query import Query
+from deployments.split import Asked, SplitGraph, Stages, is_replica_lost
 from deployments.stages import Answer
+from models.image import ImageLimits
 
 
 @pytest.mark.ray
@@ -84,4 +85,6 @@ def run_graph(last: Stage) -> Answer:
         def remote(self, *arguments: object) -> None:
             return None
 
-    return asyncio.run(SplitGraph(Early(), Early(), last).segment(b"photo", Query(PNG)))
+    return asyncio.run(
+        SplitGraph(Stages.of(Early(), Early(), last), Asked("models:/scenes/1", ImageLimits())).segment(b"photo", Query(PNG))
+    )

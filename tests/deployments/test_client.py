@@ -24,7 +24,7 @@ from deployments.api import create_app
 from deployments.client import Client, ServiceError
 from deployments.client.__main__ import ClientConfig, InvalidCommand, main
 from models.image import decode_image
-from tests.deployments.conftest import serving
+from tests.deployments.conftest import api_of, serving
 from tests.deployments.test_api import open_png
 
 
@@ -201,12 +201,13 @@ def test_it_brings_neither_ray_nor_torch():
     assert done.stdout == "set()\n"
 
 
-def test_the_readmes_python_works_as_shown(api, tmp_path, monkeypatch, photo):
+def test_the_readmes_python_works_as_shown(served, config, tmp_path, monkeypatch, photo):
     readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
     programs = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     (tmp_path / "photo.jpg").write_bytes(photo)
     monkeypatch.chdir(tmp_path)
-    with serving(create_app(replace(api, model_version="shelf/1"))) as address:
+    shelf = replace(served, model=replace(served.model, version="shelf/1"))
+    with serving(create_app(api_of(shelf, config))) as address:
         for number, program in enumerate(programs):
             path = tmp_path / f"{number}.py"
             path.write_text(

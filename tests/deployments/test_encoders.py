@@ -18,6 +18,7 @@ from deployments.formats import FORMATS, choose_format
 from deployments.problems import InvalidRequest
 from deployments.query import Query
 from models.instance_decoder import Instances
+from models.instance_metrics import masks_of_answer, masks_of_prediction
 from models.label_set import IGNORE_INDEX, LabelSet
 from models.prediction import Prediction
 from tests.models.test_outlines import fill
@@ -265,6 +266,7 @@ def test_touching_objects_of_one_class_are_single_ones_in_every_list():
     assert [len(each["segmentation"]) for each in json.loads(answer("polygons", content))["objects"]] == [1, 1]
     assert np.array_equal(read_json(answer("json", content), 0), class_map)
     assert np.array_equal(read_polygons(answer("polygons", content), 0), class_map)
+    assert masks_of_answer({"objects": listed}) == masks_of_prediction(content.prediction, LABELS)  # evaluation sees the same either way
     sure = json.loads(answer("json", content, min_score=0.6))["objects"]
     assert [each["box"] for each in sure] == [[3, 0, 2, 2]]
     assert picture(answer("png", content, min_score=0.6)).tolist() == [[0, 0, 0, 1, 1]] * 2

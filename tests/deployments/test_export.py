@@ -17,7 +17,7 @@ from deployments.config import AppConfig
 from deployments.export import CannotExport, ExportConfig, main
 from deployments.formats import JSON
 from deployments.model_source import fetch_bundle
-from deployments.model_stage import BatchedModel
+from deployments.model_stage import BatchedModel, load_stage
 from deployments.query import Query
 from deployments.stages import Prepared
 from models.bundle import load_bundle, save_bundle
@@ -156,7 +156,7 @@ def test_the_floor_is_configurable(bundle):
 
 def test_the_application_serves_with_the_engine_it_is_given(exported):
     config = AppConfig(model_uri=str(exported), engine="onnx", max_batch_size=2)
-    model = BatchedModel(fetch_bundle(config.model_uri), config)
+    model = BatchedModel(load_stage(fetch_bundle(config.model_uri), config), config)
     image = fit_image(np.zeros((50, 60, 3), np.uint8), (112, 112), "letterbox")
     served = asyncio.run(model.predict(Prepared(image, {}), Query(JSON)))
     (expected,) = load_bundle(exported, engine=ONNX).predict([image])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,7 @@ from starlette.testclient import TestClient
 
 from deployments.api import create_app
 from models.image import decode_image
-from tests.deployments.conftest import encode_photo
+from tests.deployments.conftest import api_of, encode_photo
 from tests.deployments.image_files import (
     bmp_of_size,
     compressed_text,
@@ -171,8 +170,8 @@ def test_a_form_without_an_end_is_refused(client, photo):
     assert response.status_code == 400 and problem_of(response) == "invalid-request"
 
 
-def test_a_body_that_trickles_is_given_up(api, photo):
-    config = api.config.model_copy(update={"body_timeout_s": 0.2})
+def test_a_body_that_trickles_is_given_up(served, config, photo):
+    config = config.model_copy(update={"body_timeout_s": 0.2})
 
     async def trickle():
         for byte in photo:
@@ -180,7 +179,7 @@ def test_a_body_that_trickles_is_given_up(api, photo):
             await asyncio.sleep(0.02)
 
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(replace(api, config=config)))
+        transport = httpx.ASGITransport(create_app(api_of(served, config)))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.post("/v1/segment", content=trickle())
 

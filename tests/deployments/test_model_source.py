@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
-from deployments.model_source import ModelNotFound, fetch_bundle, resolve
+from deployments.model_source import ModelNotFound, RegistryAway, fetch_bundle, resolve
 from models.spec import InvalidBundle, read_card
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKWORKS_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +43,33 @@ def test_a_path_needs_no_mlflow(bundle_folder, monkeypatch):
     assert served.version == f"bundle@{read_card(bundle_folder)['weights_sha256'][:12]}"
 
 
-def test_an_alias_becomes_the_version_that_it_stands_for(registry):
+def test_an_alias_stays_one_and_leads_to_the_version_that_it_stands_for(registry):
     address = resolve("models:/scenes@champion", registry)
-    assert address.uri == "models:/scenes/1" and address.tracking_uri == registry
+    assert (address.uri, address.tracking_uri, address.alias) == ("models:/scenes@champion", registry, ("scenes", "champion"))
     served = fetch_bundle(address.uri, address.tracking_uri)
-    assert served.version == "scenes/1"
+    assert (served.version, served.uri) == ("scenes/1", "models:/scenes/1")
     assert read_card(served.folder)
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [("models:/scenes@champion", "scenes"), ("models:/scenes/3", "scenes"), ("runs:/8c1d/model", "8c1d"), ("a/bundle", "bundle")],
+)
+def test_a_model_is_called_by_its_name_in_the_registry_or_on_the_disk(uri, name):
+    assert resolve(uri, "sqlite:///mlflow.db").name == name
+
+
+def test_a_copy_serves_while_mlflow_is_away(registry):
+    assert fetch_bundle("models:/scenes/2", registry).version == "scenes/2"
+    file = Path(registry.removeprefix("sqlite:///"))
+    content = file.read_bytes()
+    file.write_bytes(b"no database" * 1000)
+    try:
+        assert fetch_bundle("models:/scenes/2", registry).version == "scenes/2"
+        with pytest.raises(RegistryAway, match="does not answer for models:/scenes@champion"):
+            fetch_bundle("models:/scenes@champion", registry)
+    finally:
+        file.write_bytes(content)
 
 
 def test_a_version_by_its_number(registry):

@@ -24,6 +24,8 @@ def test_answers_are_what_it_says(client, photo):
     for name, schema in FORMAT_SCHEMAS.items():
         check(document, schema, client.post(f"/v1/segment?format={name}", content=photo, headers=JPEG).json())
     check(document, "Model", client.get("/v1/model").json())
+    check(document, "Model", client.get("/v1/models/bundle").json())
+    check(document, "Models", client.get("/v1/models").json())
     check(document, "Status", client.get("/healthz").json())
     refusal = client.post("/v1/segment", content=b"")
     check(document, "Problem", refusal.json())

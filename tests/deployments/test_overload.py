@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import replace
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.admission import Admission
 from deployments.api import Api, create_app
+from deployments.config import AppConfig
 from deployments.query import Query
+from deployments.served_version import ServedVersion
 from deployments.stages import Answer
+from tests.deployments.conftest import api_of
 from tests.deployments.test_api import problem_of
 
 
@@ -34,9 +35,9 @@ class StuckGraph:
         return Answer(b"{}", "application/json", (1, 1), 1, {})
 
 
-def stuck(api: Api) -> tuple[Api, StuckGraph]:
+def stuck(served: ServedVersion, config: AppConfig) -> tuple[Api, StuckGraph]:
     graph = StuckGraph()
-    return replace(api, graph=graph, admission=Admission(2)), graph
+    return api_of(ServedVersion(served.model, served.spec, graph), config, num_places=2), graph
 
 
 async def until(condition) -> None:
@@ -45,8 +46,8 @@ async def until(condition) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_one_too_many_is_refused_with_a_time_to_come_back(api):
-    full, graph = stuck(api)
+def test_one_too_many_is_refused_with_a_time_to_come_back(served, config):
+    full, graph = stuck(served, config)
 
     async def main() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(full)), base_url="http://test") as client:
@@ -59,11 +60,11 @@ def test_one_too_many_is_refused_with_a_time_to_come_back(api):
     *answers, refusal = asyncio.run(main())
     assert [each.status_code for each in answers] == [200, 200]
     assert refusal.status_code == 503 and problem_of(refusal) == "overloaded" and int(refusal.headers["retry-after"]) >= 1
-    assert graph.num_entered == 2 and full.admission.num_inside == 0
+    assert graph.num_entered == 2 and full.models.default.admission.num_inside == 0
 
 
-def test_who_leaves_takes_the_work_along(api):
-    lonely, graph = stuck(api)
+def test_who_leaves_takes_the_work_along(served, config):
+    lonely, graph = stuck(served, config)
     left = threading.Event()
 
     async def receive() -> dict:
@@ -88,7 +89,7 @@ def test_who_leaves_takes_the_work_along(api):
         await create_app(lonely)(scope, receive, send)
 
     asyncio.run(main())
-    assert graph.num_cancelled == 1 and lonely.admission.num_inside == 0
+    assert graph.num_cancelled == 1 and lonely.models.default.admission.num_inside == 0
 
 
 def test_a_deadline_that_passed_is_told_before_decoding(client):

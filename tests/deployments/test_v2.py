@@ -12,15 +12,13 @@ import tritonclient.http as triton
 from starlette.testclient import TestClient
 from tritonclient.utils import InferenceServerException
 
-from deployments.admission import Admission
 from deployments.api import create_app
 from deployments.config import AppConfig
 from deployments.graph import FusedGraph
-from deployments.model_source import fetch_bundle
+from deployments.model_source import name_and_number
 from deployments.tensors import HEADER_LENGTH
-from deployments.v2 import model_name_and_version
 from models.image import decode_image
-from tests.deployments.conftest import encode_photo, serving
+from tests.deployments.conftest import api_of, encode_photo, serving
 from tests.deployments.test_api import JPEG, open_png
 from tests.deployments.test_bad_input import png_header
 
@@ -64,8 +62,8 @@ def with_raw(raw: bytes, **tensor) -> dict:
     return {"content": head + raw, "headers": {HEADER_LENGTH: str(len(head))}}
 
 
-def test_tritons_client_finds_the_server_and_the_model(triton_client, api):
-    name, version = model_name_and_version(api.model_version)
+def test_tritons_client_finds_the_server_and_the_model(triton_client, served):
+    name, version = name_and_number(served.version)
     assert triton_client.is_server_live() and triton_client.is_server_ready()
     assert triton_client.is_model_ready(name) and triton_client.is_model_ready(name, version)
     assert not triton_client.is_model_ready("other") and not triton_client.is_model_ready(name, "9")
@@ -101,7 +99,7 @@ def test_tritons_client_is_told_what_is_wrong(triton_client, photo):
         with pytest.raises(InferenceServerException, match=words) as caught:
             triton_client.infer("bundle", [tensor])
         assert caught.value.status() == "400"
-    with pytest.raises(InferenceServerException, match="version '9', is not served; ask for 'bundle'"):
+    with pytest.raises(InferenceServerException, match="version '9' of model 'bundle' is not served; ask for version"):
         triton_client.infer("bundle", [image_input(photo)], model_version="9")
     with pytest.raises(InferenceServerException, match="not found"):
         triton_client.get_model_repository_index()
@@ -109,9 +107,9 @@ def test_tritons_client_is_told_what_is_wrong(triton_client, photo):
         triton_client.infer("bundle", [image_input(photo)], request_compression_algorithm="gzip")
 
 
-def test_json_alone_serves_as_well(client, photo, mask, api):
+def test_json_alone_serves_as_well(client, photo, mask, served):
     response = client.post(INFER, json=in_json(data=[base64.b64encode(photo).decode()]))
-    name, version = model_name_and_version(api.model_version)
+    name, version = name_and_number(served.version)
     expected = {"name": "mask", "datatype": "UINT8", "shape": [1, 90, 120], "data": mask.ravel().tolist()}
     assert response.json() == {"model_name": name, "model_version": version, "outputs": [expected]}
 
@@ -178,14 +176,14 @@ def test_unknown_outputs_wishes_and_paths(client, photo):
     error_of(client.get(INFER), 405)
 
 
-def test_limits_hold_before_work(client, api, pixels):
+def test_limits_hold_before_work(client, api, served, config, pixels):
     bombs = [png_header(50_000, 50_000), *[png_header(800, 800)] * 2]  # the limit is 1,000,000 pixels, one by one and together
     for files, words in ((bombs[:1], "image 0: "), (bombs[1:], "the images have 1280000 pixels together")):
         raw = b"".join(len(each).to_bytes(4, "little") + each for each in files)
         assert words in error_of(client.post(INFER, **with_raw(raw, shape=[len(files)])), 413)
     too_long = str(api.config.max_body_bytes + 1)
     assert "limit" in error_of(client.post(INFER, content=b"{}", headers={"Content-Length": too_long}), 413)
-    with TestClient(create_app(replace(api, config=api.config.model_copy(update={"max_body_bytes": 10_000_000})))) as generous:
+    with TestClient(create_app(api_of(served, config.model_copy(update={"max_body_bytes": 10_000_000})))) as generous:
         many = generous.post(INFER, content=b'{"inputs": [' + b"[]," * 2**20 + b"[]]}")
         assert "binary data" in error_of(many, 400)
 
@@ -196,27 +194,27 @@ def test_images_of_two_sizes_do_not_fit_one_tensor(client, pixels):
     assert words == "images of (90, 120) and (80, 120) pixels do not fit one tensor; send each size in its own request"
 
 
-def test_not_ready_where_a_stage_fails(client, api, monkeypatch):
+def test_not_ready_where_a_stage_fails(client, graph, monkeypatch):
     async def fail():
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(api.graph, "check", fail)
+    monkeypatch.setattr(graph, "check", fail)
     for path in ("/v2/health/ready", "/v2/models/bundle/ready"):
         assert "secret" not in error_of(client.get(path), 503)
         assert client.get(path).headers["retry-after"] == "1"
 
 
-def test_a_full_server_says_when_to_come_back(api, photo):
-    with TestClient(create_app(replace(api, admission=Admission(0)))) as full:
+def test_a_full_server_says_when_to_come_back(served, config, photo):
+    with TestClient(create_app(api_of(served, config, num_places=0))) as full:
         response = full.post(INFER, json=in_json(data=[base64.b64encode(photo).decode()]))
     assert "which is the most" in error_of(response, 503) and response.headers["retry-after"] == "1"
 
 
-def test_a_failure_of_the_graph_tells_nothing(client, api, monkeypatch, photo):
+def test_a_failure_of_the_graph_tells_nothing(client, graph, monkeypatch, photo):
     async def fail(*_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(api.graph, "segment", fail)
+    monkeypatch.setattr(graph, "segment", fail)
     files = [base64.b64encode(photo).decode()] * 2
     assert "secret" not in error_of(client.post(INFER, json=in_json(data=files, shape=[2])), 500)
 
@@ -231,13 +229,13 @@ def test_a_failure_of_the_graph_tells_nothing(client, api, monkeypatch, photo):
     ],
 )
 def test_name_and_version_of_what_is_served(model_version, expected):
-    assert model_name_and_version(model_version) == expected
+    assert name_and_number(model_version) == expected
 
 
-def test_real_photos_as_files_and_as_pixels(api, real_data):
-    config = AppConfig(model_uri=api.config.model_uri, codec_threads=2)
-    served = replace(api, graph=FusedGraph(fetch_bundle(config.model_uri), config), config=config)
-    with serving(create_app(served)) as address, triton.InferenceServerClient(address.removeprefix("http://")) as triton_client:
+def test_real_photos_as_files_and_as_pixels(served, real_data):
+    config = AppConfig(model_uri=served.model.uri, codec_threads=2)
+    roomy = api_of(replace(served, graph=FusedGraph(served.model, config)), config)
+    with serving(create_app(roomy)) as address, triton.InferenceServerClient(address.removeprefix("http://")) as triton_client:
         for name in ("dog.jpg", "pet3.jpg", "010017.jpg"):
             data = (real_data / "photos" / name).read_bytes()
             masks = [

@@ -51,3 +51,16 @@ def test_where_pixels_have_no_class_the_png_is_black_and_the_photo_stays():
     assert (np.array(image) == class_map).all() and image.convert("RGB").getpixel((1, 0)) == (0, 0, 0)
     overlay = draw_overlay(np.full((40, 40, 3), 100, np.uint8), np.full((40, 40), 255, np.uint8), label_set)
     assert (overlay == 100).all()
+
+
+def test_touching_objects_of_a_class_are_outlined_and_named_each_and_other_lines_stay():
+    label_set = LabelSet.from_names(["background", "can", "box"])
+    photo, class_map = np.full((60, 120, 3), 100, np.uint8), np.zeros((60, 120), np.uint8)
+    class_map[10:50, 10:90], class_map[10:50, 90:110] = 1, 2
+    region_map = np.where(np.arange(120) < 50, 1, np.where(np.arange(120) < 90, 2, 3)) * (class_map > 0)
+    as_one, apart = (draw_overlay(photo, class_map, label_set, region_map=each) for each in (None, region_map.astype(np.int32)))
+    color = label_set.labels[1].color
+    assert (apart[12:48, 49:52] == color).all(axis=2).sum() > 36 > (as_one[12:48, 49:52] == color).all(axis=2).sum()
+    assert (apart[:, 85:] == as_one[:, 85:]).all()  # where can and box meet
+    signs = [(each[20:40] == color).all(axis=2).sum() for each in (as_one, apart)]
+    assert signs[1] > 1.5 * signs[0]

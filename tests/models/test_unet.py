@@ -44,3 +44,11 @@ def test_refuses_what_cannot_be_built():
 def test_a_narrower_decoder_is_halved_down_to_16_channels():
     network = build_network(Architecture(encoder="resnet18", decoder_channels=64), 2)
     assert [block.conv2[0].out_channels for block in network.network.decoder.blocks] == [64, 32, 16, 16, 16]
+
+
+@pytest.mark.parametrize("network", ["unet", "unet2015"])
+def test_an_instance_head_begins_silent_and_the_classes_do_not(network):
+    architecture = Architecture(network, encoder="tu-test_resnet", base_channels=2, instances=True)
+    outputs = build_network(architecture, 4).eval()(torch.randint(0, 255, (1, 3, 128, 128), dtype=torch.uint8))
+    assert outputs.shape == (1, 7, 128, 128)
+    assert (outputs[:, 4:] == 0).all() and outputs[:, :4].abs().amax(dim=(0, 2, 3)).min() > 0

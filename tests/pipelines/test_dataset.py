@@ -6,13 +6,22 @@ from models.losses import LossOptions
 from models.spec import Architecture, SegmenterSpec
 from pipelines.data.scenes import write_scenes
 from pipelines.data.sources import read_data
-from pipelines.dataset import Sample, ShardedBatchSampler, TrainingSet, read_example, training_loader
+from pipelines.dataset import Sample, ShardedBatchSampler, TrainingSet, read_example, training_batches
 
 
-def batches(rank=0, world_size=1, epoch=0, num_samples=10, global_batch_size=4, seed=0):
-    sampler = ShardedBatchSampler(num_samples, global_batch_size=global_batch_size, rank=rank, world_size=world_size, seed=seed)
-    sampler.epoch = epoch
-    return list(sampler)
+def batches(rank=0, world_size=1, epoch=0, num_samples=10, global_batch_size=4, seed=0, first_step=0):
+    return list(
+        ShardedBatchSampler(
+            num_samples,
+            global_batch_size=global_batch_size,
+            rank=rank,
+            world_size=world_size,
+            seed=seed,
+            num_epochs=epoch + 1,
+            first_epoch=epoch,
+            first_step=first_step,
+        )
+    )
 
 
 def test_every_sample_comes_once_an_epoch_and_no_batch_is_a_small_rest():
@@ -39,6 +48,19 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert batches(epoch=3) == batches(epoch=3)
     assert batches(epoch=3) != batches(epoch=4)
     assert batches(seed=1) != batches(seed=2)
+
+
+def test_a_run_that_goes_on_gets_the_batches_that_are_left_and_then_the_next_epochs():
+    options = {"global_batch_size": 2, "rank": 1, "world_size": 2, "seed": 0, "num_epochs": 2}
+    whole = list(ShardedBatchSampler(7, **options))
+    rest = ShardedBatchSampler(7, **options, first_epoch=0, first_step=2)
+    assert list(rest) == whole[2:]
+    assert len(rest) == len(whole) - 2 == 4
+
+
+def test_the_sampler_knows_how_large_each_global_batch_is():
+    sampler = ShardedBatchSampler(11, global_batch_size=3, rank=0, world_size=1, seed=0)
+    assert [len(batch) for batch in sampler] == [sampler.global_batch_size(step) for step in range(3)] == [4, 4, 3]
 
 
 def test_more_workers_than_images_is_refused():
@@ -76,7 +98,7 @@ def test_objects_are_on_the_pixels_of_their_classes(scenes):
 
 def test_the_loader_stacks_bytes_and_indices(scenes):
     sampler = ShardedBatchSampler(4, global_batch_size=2, rank=0, world_size=1, seed=0)
-    batch = next(iter(training_loader(scenes, sampler, loader_processes=0, pin_memory=False)))
+    batch = next(training_batches(scenes, sampler, loader_processes=0, pin_memory=False))
     assert (batch.image.shape, batch.image.dtype) == ((2, 3, 64, 96), torch.uint8)
     assert (batch.mask.shape, batch.mask.dtype) == ((2, 64, 96), torch.int64)
     assert set(np.unique(batch.mask)) <= {0, 1, 2, 3, 4, 5, 255}

@@ -1,29 +1,36 @@
 """Training as a user runs it: the command, a Ray of its own, MLflow on SQLite."""
 
+import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
 from models.bundle import load_bundle
 from models.fit import preprocess
+from models.golden import FOLDER as GOLDEN
+from models.golden import check_golden
 from models.restore import restore_class_map
+from models.watch import read_reference
 from pipelines.data.scenes import write_scenes
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 240
+TWO_WORKERS = ("--num-workers", "2", "--cpus-per-worker", "1")
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +47,19 @@ class Training:
 
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipelines.train", "--data", f"scenes:{self.scenes}", "--input-size", "64", "64"]
-        quick = ["--batch-size-per-worker", "4", "--epochs", "3", "--run-name", "small"]
+        quick = ["--global-batch-size", "2", "--epochs", "3", "--run-name", "small"]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))} | {"MASKWORKS_HOME": str(self.home)}
         return subprocess.Popen(
             [*command, *quick, *options], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
+
+    def checkpoints(self) -> list[dict]:
+        """What the state.json of each checkpoint that is whole says."""
+        found = []
+        for path in self.home.glob("checkpoints/*/checkpoint_*/state.json"):
+            with suppress(ValueError, OSError):  # being written, or being deleted
+                found.append(json.loads(path.read_text()))
+        return sorted(found, key=lambda entry: (entry["state"]["epoch"], entry["state"]["step"]))
 
     def runs(self):
         return self.client.search_runs([self.client.get_experiment_by_name("maskworks").experiment_id])
@@ -55,10 +70,27 @@ def training(tmp_path, scenes):
     return Training(tmp_path, scenes)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, scenes):
+    """A training with two workers that nothing happened to."""
+    training = Training(tmp_path_factory.mktemp("undisturbed"), scenes)
+    training.said = finish(training.start("--alias", "champion", *TWO_WORKERS))
+    return training
+
+
 def finish(process: subprocess.Popen) -> str:
     said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     return said
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Returns when it has; the process must still run, and be patient no longer than `PATIENCE_S`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def read_until(process: subprocess.Popen, pattern: str) -> str:
@@ -72,17 +104,18 @@ def read_until(process: subprocess.Popen, pattern: str) -> str:
     raise AssertionError(f"ended without {pattern!r}:\n{said}")
 
 
-def test_a_training_leaves_one_finished_run_and_a_registered_model_that_loads_alone(training, scenes):
-    said = finish(training.start("--alias", "champion", "--num-workers", "2", "--cpus-per-worker", "1"))
-    assert "epoch 3/3  validation  miou" in said
-    assert "registered scenes version 1" in said
+def test_a_training_leaves_one_finished_run_and_a_registered_model_that_loads_alone(undisturbed, scenes):
+    training = undisturbed
+    assert "epoch 3/3  validation  miou" in training.said
+    assert "of a step" in training.said  # the bottleneck
+    assert "registered scenes version 1" in training.said
 
     (run,) = training.runs()
     assert run.info.status == "FINISHED"
     assert run.data.params["optimization.epochs"] == "3"
     assert run.data.params["model.architecture.encoder"] == "mobilenet_v2"
     assert len(run.data.tags["data_digest"]) == 64
-    assert {"miou", "iou/can", "iou/lemon", "samples_per_s", "train_loss", "pixel_accuracy"} <= set(run.data.metrics)
+    assert {"miou", "iou/can", "iou/lemon", "samples_per_s", "train_loss", "pixel_accuracy", "step_share/data"} <= set(run.data.metrics)
     assert [metric.step for metric in training.client.get_metric_history(run.info.run_id, "miou")] == [1, 2, 3]
     assert any(artifact.path == "predictions/epoch_0003.jpg" for artifact in training.client.list_artifacts(run.info.run_id, "predictions"))
 
@@ -97,37 +130,48 @@ def test_a_training_leaves_one_finished_run_and_a_registered_model_that_loads_al
     segmenter = load_bundle(bundle)
     prediction = segmenter.predict([preprocess(photo, segmenter.spec.input_size, segmenter.spec.fit_rule)])[0]
     assert (mask == restore_class_map(prediction)).all()
+    assert check_golden(bundle / GOLDEN, segmenter).pixels == 1
+    assert read_reference(bundle, segmenter.spec.label_set).num_images == 4
 
 
-def test_a_killed_worker_is_replaced_and_the_run_goes_on_from_its_checkpoint(training):
-    process = training.start("--epochs", "4")
-    said = read_until(process, "epoch 2/4  validation")
-    pid = int(re.findall(r"RayTrainWorker pid=(\d+)", said)[-1])
-    os.kill(pid, signal.SIGKILL)
-    said = finish(process)
-    assert re.search("going on after epoch [12] of 4", said)
-    (run,) = training.runs()
-    assert run.info.status == "FINISHED"
-    assert [metric.step for metric in training.client.get_metric_history(run.info.run_id, "miou")][-1] == 4
-
-
-def test_a_killed_driver_goes_on_with_resume_in_the_same_run(training):
-    process = training.start()
-    read_until(process, "epoch 2/3  loss")
+def test_a_killed_worker_and_a_killed_driver_change_nothing_to_the_last_bit(training, undisturbed):
+    often = ("--checkpoint-every-s", "0.2")
+    process = training.start(*TWO_WORKERS, *often)
+    wait_for(lambda: any(entry["state"]["epoch"] == 1 and entry["state"]["step"] for entry in training.checkpoints()), process)
+    (worker, *_) = [child for child in psutil.Process(process.pid).children(recursive=True) if child.name().startswith("ray::RayTrainW")]
+    worker.kill()
+    said = read_until(process, r"going on after epoch \d of 3")
     process.kill()
     process.communicate()
     (before,) = training.runs()
+    assert before.info.status == "RUNNING"
 
-    refused = training.start()
-    assert "add --resume to go on" in refused.communicate(timeout=PATIENCE_S)[0]
-    assert refused.returncode == 1
-    changed = training.start("--resume", "--learning-rate", "0.5")
+    changed = training.start("--learning-rate", "0.5", *TWO_WORKERS)
     assert "learning_rate was 0.001 and is 0.5" in changed.communicate(timeout=PATIENCE_S)[0]
 
-    assert "going on after epoch 1 of 3" in finish(training.start("--resume"))
+    said = finish(training.start(*TWO_WORKERS))
+    assert re.search(r"going on after epoch \d of 3", said)
     (after,) = training.runs()
-    assert after.info.run_id == before.info.run_id
-    assert after.info.status == "FINISHED"
+    assert (after.info.run_id, after.info.status) == (before.info.run_id, "FINISHED")
+    resumed, expected = training.checkpoints()[-1], undisturbed.checkpoints()[-1]
+    assert {name for name in resumed["sha256"] if resumed["sha256"][name] != expected["sha256"][name]} <= {"state"}  # it holds times
+    assert resumed["state"]["metrics"]["train_loss"] == expected["state"]["metrics"]["train_loss"]
+    history = training.client.get_metric_history(after.info.run_id, "miou")
+    expected = undisturbed.client.get_metric_history(undisturbed.runs()[0].info.run_id, "miou")
+    assert {(metric.step, metric.value) for metric in history} == {(metric.step, metric.value) for metric in expected}
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once_with_its_reason(training):
+    process = training.start("--learning-rate", "1e30", "--warmup-share", "0")
+    said, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "error: the loss of epoch 1 is not a number any more; lower --learning-rate from 1e+30" in said
+    assert "Traceback" not in said
+    (run,) = training.runs()
+    assert run.info.status == "FAILED"
+    assert "lower --learning-rate" in run.data.tags["failure"]
+    (artifact,) = training.client.list_artifacts(run.info.run_id, "failures")  # one attempt
+    assert artifact.path.endswith("worker-0.txt")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +179,8 @@ def test_a_killed_driver_goes_on_with_resume_in_the_same_run(training):
     [
         (["--data", "nonsense"], "error: data 'nonsense' is not known"),
         (["--input-size", "100", "100"], "multiples of 32"),
-        (["--num-workers", "500"], "500 CPUs are asked for"),
+        (["--num-workers", "500", "--global-batch-size", "500"], "500 CPUs are asked for"),
+        (["--num-workers", "500"], "each worker needs an image"),
         (["--epochs", "-1"], "epochs"),
     ],
 )
