@@ -19,19 +19,22 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ray
+import ray.train
 import tyro
 
 from models.bundle import load_bundle, save_bundle
 from models.golden import FOLDER as GOLDEN
 from models.golden import write_golden
 from models.spec import Architecture, SegmenterSpec
-from models.unet import InvalidArchitecture, build_network, check_input_size
+from models.unet import InvalidArchitecture, NormalizedNetwork, build_network, check_input_size
 from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
 from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
+from pipelines.examine import SPLIT, examine
 from pipelines.failures import TrainingFailed, reason_of
+from pipelines.model_card import ModelCard
 from pipelines.object_evaluation import marks_objects
 from pipelines.ray_checkpoints import best_checkpoint
 from pipelines.resources import NotEnoughResources, worker_share
@@ -64,13 +67,21 @@ def main(config: TrainConfig) -> None:
         # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
         job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
-        best = best_checkpoint(result.filesystem, result.path)
-        number = _register(config, spec, run, best, data, digest)
+        checkpoint, metrics = best_checkpoint(result.filesystem, result.path)
+        network = _load_network(checkpoint, spec)
+        look = ray.remote(num_cpus=share.cpus, num_gpus=int(config.scale.use_gpu))(examine)  # the driver may have no GPU
+        report = ray.get(look.remote(network, spec, job.data, config.data, run))
+        name = config.tracking.register or kind
+        provenance = _provenance(config, run, metrics, digest)
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
+            _show_at_work(bundle, data.splits["val"])
+            number = run.log_model(bundle, register_as=name, alias=config.tracking.alias)
+        run.describe_model(name, number, ModelCard(name, number, spec, data, SPLIT, report, provenance).markdown())
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
         raise
     run.end("FINISHED")
-    name = config.tracking.register or kind
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")
 
 
@@ -109,12 +120,8 @@ def _read(config: TrainConfig) -> LabelledData:
     return data
 
 
-def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, data: LabelledData, digest: str) -> str:
-    checkpoint, metrics = best
-    network = build_network(spec.architecture, len(spec.label_set))
-    with checkpoint.as_directory() as folder:
-        load_weights(Path(folder), network)
-    provenance = {
+def _provenance(config: TrainConfig, run: TrackedRun, metrics: dict[str, float], digest: str) -> dict:
+    return {
         "run_id": run.run_id,
         "data": config.data,
         "data_digest": digest,
@@ -122,11 +129,13 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
         "code_version": _code_version(),
         "versions": {package: version(package) for package in ("torch", "segmentation-models-pytorch", "ray", "mlflow")},
     }
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        _show_at_work(bundle, data.splits["val"])
-        register_as = config.tracking.register or config.data.partition(":")[0]
-        return run.log_model(bundle, register_as=register_as, alias=config.tracking.alias)
+
+
+def _load_network(checkpoint: ray.train.Checkpoint, spec: SegmenterSpec) -> NormalizedNetwork:
+    network = build_network(spec.architecture, len(spec.label_set))
+    with checkpoint.as_directory() as folder:
+        load_weights(Path(folder), network)
+    return network
 
 
 def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
