@@ -1,7 +1,7 @@
 .PHONY: demo test test-fast picture lint clean
 
 demo: .venv/installed  ## train on drawn shelf scenes, serve the model, send it a picture; DATA=KIND:PATH for your own data
-	@.venv/bin/python demo.py $(if $(DATA),--data '$(DATA)')
+	@.venv/bin/python demo.py $(if $(DATA),--data '$(DATA)') $(if $(ACCEPT),--accept '$(ACCEPT)')
 
 test: .venv/installed  ## all tests
 	@.venv/bin/python -m ruff check --quiet .
