@@ -71,8 +71,8 @@ class AppConfig(BaseModel):
     num_gpus: float = Field(0, ge=0, description="GPUs for each replica that holds a model; 0 computes on the CPU.")
     engine: EngineName = Field(
         "torch",
-        description="What computes the network: `torch`; `torch_compile`, compiled at start; `onnx`, ONNX Runtime on the CPU, exported before "
-        "by deployments.export.",
+        description="What computes the network: `torch`; `torch_bf16`, in bfloat16 where the hardware has it; `torch_compile`, compiled at "
+        "start; `onnx`, ONNX Runtime on the CPU, exported before by deployments.export.",
     )
     min_parity: float = Field(
         0.999, ge=0, le=1, description="The least share of pixels that an engine must give the class that `torch` gives them."
