@@ -21,5 +21,5 @@ lint: .venv/installed
 clean:  ## remove the environment and the demo's output
 	rm -rf .venv demo-output
 
-.venv/installed: setup.sh constraints.txt pyproject.toml
+.venv/installed: setup.sh constraints.txt pyproject.toml models/restore.c
 	@bash setup.sh
