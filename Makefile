@@ -1,7 +1,7 @@
 .PHONY: demo test test-fast picture lint clean
 
 demo: .venv/installed  ## train on drawn shelf scenes, serve the model, send it a picture; DATA=KIND:PATH for your own data
-	@.venv/bin/python demo.py $(if $(DATA),--data '$(DATA)')
+	@.venv/bin/python demo.py $(if $(DATA),--data '$(DATA)') $(if $(ACCEPT),--accept '$(ACCEPT)')
 
 test: .venv/installed  ## all tests
 	@.venv/bin/python -m ruff check --quiet .
@@ -21,5 +21,5 @@ lint: .venv/installed
 clean:  ## remove the environment and the demo's output
 	rm -rf .venv demo-output
 
-.venv/installed: setup.sh constraints.txt pyproject.toml
+.venv/installed: setup.sh constraints.txt pyproject.toml models/restore.c
 	@bash setup.sh

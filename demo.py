@@ -55,6 +55,8 @@ class DemoConfig:
 
     data: str = "scenes"
     """oxford_pets:PATH, coco:PATH, masks:PATH or scenes."""
+    accept: str = ""
+    """Errors in the data, by the doctor's names and separated by commas, to train in spite of; the files in question are left out."""
     once: bool = False
     """Stop after the picture, instead of serving on."""
 
@@ -81,7 +83,8 @@ def main(config: DemoConfig) -> None:
         started.enter_context(
             running("ray", ray_command(folder), environment, until=f"http://127.0.0.1:{DASHBOARD}/api/version", ending=signal.SIGTERM)
         )
-        run(f"python -m pipelines.train --data {shlex.quote(config.data)} --alias champion {_QUICK[kind]}", environment)
+        accept = f" --accept {shlex.quote(config.accept)}" if config.accept else ""
+        run(f"python -m pipelines.train --data {shlex.quote(config.data)} --alias champion {_QUICK[kind]}{accept}", environment)
         serve = f"serve run deployments.app:build_app model_uri=models:/{kind}@champion"
         started.enter_context(running("serve", serve, environment, until=f"http://127.0.0.1:{API}/readyz"))
         page = f"streamlit run deployments/page.py --server.port {PAGE} http://127.0.0.1:{API}"

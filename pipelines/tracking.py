@@ -209,7 +209,7 @@ def _differences(found: Run, params: dict[str, str], tags: dict[str, str]) -> li
     changed = [
         f"{name.rpartition('.')[2]} was {found.data.params.get(name)} and is {value}"
         for name, value in params.items()
-        if name.startswith(("data", "model.", "optimization.")) and found.data.params.get(name) != value
+        if name.startswith(("data", "repair", "model.", "optimization.")) and found.data.params.get(name) != value
     ]
     if found.data.tags.get("data_digest") != tags.get("data_digest"):
         changed.append("the files of the data have changed")

@@ -32,6 +32,8 @@ from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
 from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
+from pipelines.diagnosis.report import check_accepted, report_dict, report_text
+from pipelines.diagnosis.sheets import draw_sheets
 from pipelines.examine import SPLIT, examine
 from pipelines.failures import TrainingFailed, reason_of
 from pipelines.model_card import ModelCard
@@ -42,7 +44,6 @@ from pipelines.tracking import TrackedRun, WrongRun, open_run
 from pipelines.train_worker import TrainJob
 from pipelines.trainer import fit, set_ray_train_up
 
-_REFUSALS_SHOWN = 10
 _REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
 
 
@@ -63,7 +64,7 @@ def main(config: TrainConfig) -> None:
     run = open_run(config, f"{kind}-{datetime.now():%Y%m%d-%H%M%S}", {"data_digest": digest, "code_version": _code_version()})
     print(f"run {run.name} in {run.tracking_uri}; {share.describe()}", flush=True)
     try:
-        _record_refusals(run, data)
+        _record_report(run, data)
         # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
         job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
@@ -105,18 +106,12 @@ def _quieten() -> None:
 
 
 def _read(config: TrainConfig) -> LabelledData:
-    data = read_data(config.data)
+    data = read_data(config.data, repair=config.repair, input_size=config.model.input_size)
     sizes = ", ".join(f"{len(records)} {split}" for split, records in data.splits.items())
     print(f"data {config.data}: {sizes}; {len(data.label_set)} classes: {', '.join(data.label_set.names)}")
-    for refusal in data.refused[:_REFUSALS_SHOWN]:
-        print(f"refused {refusal.path.name}: {refusal.reason}")
-    if len(data.refused) > _REFUSALS_SHOWN:
-        print(f"refused {len(data.refused) - _REFUSALS_SHOWN} more; the run's refused_files.json lists them")
-    share = len(data.refused) / (len(data.refused) + sum(map(len, data.splits.values())))
-    if share > config.max_refused_share:
-        raise InvalidData(
-            f"{share:.1%} of the files were refused, the limit is {config.max_refused_share:.1%}; mend them, or raise --max-refused-share"
-        )
+    if data.findings:
+        print(report_text(data, num_examples=1))
+    check_accepted(data, config.accept)
     return data
 
 
@@ -147,9 +142,10 @@ def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
     write_golden(bundle / GOLDEN, segmenter, [record.image_path.read_bytes() for record in golden])
 
 
-def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
-    if data.refused:
-        run.log_dict({"refused": [{"file": str(refusal.path), "reason": refusal.reason} for refusal in data.refused]}, "refused_files.json")
+def _record_report(run: TrackedRun, data: LabelledData) -> None:
+    run.log_dict(report_dict(data), "doctor/report.json")
+    for name, sheet in draw_sheets(data):
+        run.log_picture(sheet, f"doctor/{name}.jpg")
 
 
 def _code_version() -> str:
