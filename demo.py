@@ -1,4 +1,4 @@
-"""The main job on one machine: MLflow, Ray, training, registry, serving, one picture. Ctrl-C stops all that it started.
+"""The main job on one machine: MLflow, Ray, training, registry, serving, one picture, the page. Ctrl-C stops all that it started.
 
 Each step is a command that you could type yourself; it is printed before it runs.
 """
@@ -29,7 +29,7 @@ from pipelines.data.records import InvalidData
 from pipelines.data.scenes import draw_scene
 from pipelines.data.sources import read_data
 
-API, MLFLOW, DASHBOARD, RAY = 8000, 5000, 8265, 6380  # ports
+API, PAGE, MLFLOW, DASHBOARD, RAY = 8000, 8501, 5000, 8265, 6380  # ports
 OUTPUT = Path("demo-output")
 _NEEDED_GB = 2
 _PATIENCE_S = 180  # for a server to answer
@@ -55,6 +55,8 @@ class DemoConfig:
 
     data: str = "scenes"
     """oxford_pets:PATH, coco:PATH, masks:PATH or scenes."""
+    accept: str = ""
+    """Errors in the data, by the doctor's names and separated by commas, to train in spite of; the files in question are left out."""
     once: bool = False
     """Stop after the picture, instead of serving on."""
 
@@ -81,9 +83,12 @@ def main(config: DemoConfig) -> None:
         started.enter_context(
             running("ray", ray_command(folder), environment, until=f"http://127.0.0.1:{DASHBOARD}/api/version", ending=signal.SIGTERM)
         )
-        run(f"python -m pipelines.train --data {shlex.quote(config.data)} --alias champion {_QUICK[kind]}", environment)
+        accept = f" --accept {shlex.quote(config.accept)}" if config.accept else ""
+        run(f"python -m pipelines.train --data {shlex.quote(config.data)} --alias champion {_QUICK[kind]}{accept}", environment)
         serve = f"serve run deployments.app:build_app model_uri=models:/{kind}@champion"
         started.enter_context(running("serve", serve, environment, until=f"http://127.0.0.1:{API}/readyz"))
+        page = f"streamlit run deployments/page.py --server.port {PAGE} http://127.0.0.1:{API}"
+        started.enter_context(running("page", page, environment, until=f"http://127.0.0.1:{PAGE}/_stcore/health"))
         show_answer(picture)
         show_addresses()
         if not config.once:
@@ -92,7 +97,7 @@ def main(config: DemoConfig) -> None:
 
 def check_machine() -> None:
     """Raises `CannotRun` where a port is taken or the disk is full."""
-    for name, port in {"the API": API, "MLflow": MLFLOW, "Ray's dashboard": DASHBOARD, "Ray": RAY}.items():
+    for name, port in {"the API": API, "the page": PAGE, "MLflow": MLFLOW, "Ray's dashboard": DASHBOARD, "Ray": RAY}.items():
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 raise CannotRun(f"port {port}, for {name}, is in use; stop what listens there and run this again")
@@ -194,6 +199,7 @@ def show_addresses() -> None:
     token = "its token: ray get-auth-token"
     print(
         f"""
+page            http://127.0.0.1:{PAGE}
 API             http://127.0.0.1:{API}/v1/segment
 documentation   http://127.0.0.1:{API}/docs
 MLflow          http://127.0.0.1:{MLFLOW}

@@ -1,7 +1,8 @@
 """What the exact class map costs beside a nearest-neighbour resize: `python -m benchmarks.restore`.
 
 `nearest` is OpenCV's, `indexing` NumPy's, both of the class map alone; `plain` upsamples the probabilities of all classes at all
-pixels by the formula of `models.restore` and takes the argmax. Medians of interleaved rounds, every function on one thread.
+pixels by the formula of `models.restore` and takes the argmax. Medians of interleaved rounds, every function on one thread; all but
+`plain` several times in a row, so that none begins with the memory that another one left cold.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from models.prediction import Prediction, compact
 from models.restore import restore_class_map
 
 _INPUT_SIZE = (256, 256)
+_REPEATS = 9
 _STRIP = 64  # pixel rows of the plain computation at a time: 25 classes of 12 megapixels would not fit into memory
 
 
@@ -150,13 +152,14 @@ def index_nearest(prediction: Prediction) -> np.ndarray:
 
 
 def medians_ms(functions: list[Callable[[], object]], rounds: int) -> list[float]:
-    """The median time of each, all called in turn in each round."""
+    """The median time of each, called in turn in each round: the last, which is slow, once, the others `_REPEATS` times."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
-        for function, own in zip(functions, times, strict=True):
-            start = time.thread_time()
-            function()
-            own.append((time.thread_time() - start) * 1e3)
+        for index, (function, own) in enumerate(zip(functions, times, strict=True)):
+            for _ in range(1 if index == len(functions) - 1 else _REPEATS):
+                start = time.thread_time()
+                function()
+                own.append((time.thread_time() - start) * 1e3)
     return [statistics.median(own) for own in times]
 
 

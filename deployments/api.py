@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from deployments.several import answer_lines
 from deployments.stages import Answer
 from deployments.v2 import InferenceProtocol
 
+_AFTER_ANSWER_S = 0.01  # in which an answer is on its way, before a challenger sees the image
 _BEHIND_KEYS = ("/v1/", "/v2/models/")  # where there are keys
 _DOCS_FILES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _DOCS_PAGE = """<!doctype html>
@@ -92,8 +94,13 @@ class Api:
     ) -> Answer:
         """The answer of that version, counted; its times begin `received_s` ago, where the request began."""
         start = time.perf_counter()
+        shadow = self.models.shadow if model is self.models.default and not query.tiled else None
+        if shadow and shadow.wants_next():
+            query = replace(query, keeps_mask=True)
         with self._place(model.admission, query.lane), served.answering():
             answer = await served.graph.segment(image, query)
+        if answer.mask is not None:
+            asyncio.get_running_loop().call_later(_AFTER_ANSWER_S, shadow.offer, image, answer.mask, served)
         times_s = {"receive": received_s, **answer.times_s, "total": received_s + time.perf_counter() - start}
         self.metrics.answered(times_s, answer.batch_size, math.prod(answer.size), query.format.name)
         return replace(answer, times_s=times_s)

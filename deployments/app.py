@@ -5,6 +5,7 @@ Annotations are not postponed here: Serve reads `build_app`'s to check the argum
 
 import asyncio
 import logging
+from functools import partial
 
 from ray import serve
 from ray.serve import Application
@@ -72,7 +73,7 @@ class FusedIngress:
 
     def __init__(self, config: AppConfig) -> None:
         metrics = Metrics()
-        models = build_catalog(config, load_version, metrics)
+        models = build_catalog(config, partial(load_version, metrics=metrics), metrics)
         models.default.start()
         self._api = Api(models, config, metrics)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from deployments.admission import Admission
 from deployments.config import AppConfig
@@ -22,9 +22,12 @@ from deployments.problems import NotReady, UnknownModel
 from deployments.served_version import ServedVersion
 from deployments.serving_notes import ServingNotes
 from deployments.shelf import NoRoom, Shelf
+from deployments.watching import be_nice
+
+if TYPE_CHECKING:
+    from deployments.shadow import Shadow
 
 _JITTER = 0.2  # of the interval, so that replicas do not ask all at once
-_NICENESS = 10  # of the thread that loads versions beside the served ones
 _FAILED_S = 10  # for which a model that could not be loaded is not tried again
 logger = logging.getLogger("ray.serve")
 
@@ -32,7 +35,9 @@ logger = logging.getLogger("ray.serve")
 class Catalog:
     """Models by name; the first one is the default. For one event loop."""
 
-    def __init__(self, models: Sequence[NamedModel], follow_every_s: float = 3) -> None:
+    def __init__(self, models: Sequence[NamedModel], follow_every_s: float = 3, shadow: Shadow | None = None) -> None:
+        """`shadow`: the challenger of the default model."""
+        self.shadow = shadow
         self._models = {model.name: model for model in models}
         self.default = models[0]
         self._follow_every_s = follow_every_s
@@ -58,7 +63,7 @@ class Catalog:
         """Looks after the aliases on a thread of its own meanwhile."""
         stop = threading.Event()
         thread = threading.Thread(target=self._follow, args=(stop,), name="follow", daemon=True)
-        if any(isinstance(model, FollowedModel) for model in self):
+        if self.shadow or any(isinstance(model, FollowedModel) for model in self):
             thread.start()
         try:
             yield
@@ -66,13 +71,13 @@ class Catalog:
             stop.set()
 
     def _follow(self, stop: threading.Event) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # of this thread; requests go first
+        be_nice()
         while not stop.wait(self._follow_every_s * random.uniform(1 - _JITTER, 1 + _JITTER)):
-            for model in self:
+            for each in (*self, self.shadow) if self.shadow else self:
                 try:
-                    model.look()
+                    each.look()
                 except Exception:
-                    logger.exception("model %s: what serves goes on", model.name)
+                    logger.exception("%s could not look after its alias; what serves goes on", type(each).__name__)
 
     async def _load(self, model: NamedModel) -> ServedVersion:
         """The model's version, loaded once however many wait for it."""
@@ -112,7 +117,16 @@ def build_catalog(config: AppConfig, load: Callable[..., ServedVersion], metrics
     models = [build(default.name, default, config, stays=True)]
     for name, entry in config.models.items():
         models.append(build(name, resolve(entry.model_uri, config.tracking_uri), config.of_model(entry), stays=False))
-    return Catalog(models, config.follow_every_s)
+    return Catalog(models, config.follow_every_s, _build_shadow(config, models[0], metrics))
+
+
+def _build_shadow(config: AppConfig, champion: NamedModel, metrics: Metrics) -> Shadow | None:
+    if not config.shadow_uri:
+        return None
+    from deployments.shadow import Shadow  # brings torch, which the other placement's ingress has no use for
+
+    address = resolve(config.shadow_uri, config.tracking_uri)
+    return Shadow(address, config, metrics, is_idle=lambda: champion.admission.num_inside == 0)
 
 
 def _build_model(

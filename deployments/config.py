@@ -56,6 +56,13 @@ class AppConfig(BaseModel):
     max_slowdown: float = Field(
         2, ge=1, description="A version whose forward pass takes more than so many times the served one's does not come to serve."
     )
+    shadow_uri: str | None = Field(
+        None,
+        description="The challenger of the model of `model_uri`, models:/<name>@<alias> or models:/<name>/<version>: it sees a share of the "
+        "requests while nobody waits, answers none, and is compared. For `fused` only.",
+    )
+    shadow_share: float = Field(0.1, gt=0, le=1, description="The share of requests that the challenger may see.")
+    shadow_pictures: bool = Field(False, description="Whether the photos on which the two differ most are kept, small, in MLflow.")
     placement: Literal["fused", "split"] = Field(
         "fused", description="`fused`: all stages in each ingress replica. `split`: a deployment for each stage."
     )
@@ -64,8 +71,8 @@ class AppConfig(BaseModel):
     num_gpus: float = Field(0, ge=0, description="GPUs for each replica that holds a model; 0 computes on the CPU.")
     engine: EngineName = Field(
         "torch",
-        description="What computes the network: `torch`; `torch_compile`, compiled at start; `onnx`, ONNX Runtime on the CPU, exported before "
-        "by deployments.export.",
+        description="What computes the network: `torch`; `torch_bf16`, in bfloat16 where the hardware has it; `torch_compile`, compiled at "
+        "start; `onnx`, ONNX Runtime on the CPU, exported before by deployments.export.",
     )
     min_parity: float = Field(
         0.999, ge=0, le=1, description="The least share of pixels that an engine must give the class that `torch` gives them."
@@ -107,6 +114,14 @@ class AppConfig(BaseModel):
     def _codec_threads_fit_placement(self) -> Self:
         if self.codec_threads == 0 and self.placement != "fused":
             raise ValueError(f"codec_threads is 0 and placement {self.placement}; set codec_threads to 1 or more, or placement=fused")
+        return self
+
+    @model_validator(mode="after")
+    def _shadow_fits(self) -> Self:
+        if self.shadow_uri and self.placement != "fused":
+            raise ValueError(f"shadow_uri is set and placement {self.placement}; leave it out, or set placement=fused")
+        if self.shadow_uri and not self.shadow_uri.startswith("models:/"):
+            raise ValueError(f"shadow_uri {self.shadow_uri!r} is not in a registry; use models:/<name>@<alias> or models:/<name>/<version>")
         return self
 
     @model_validator(mode="after")

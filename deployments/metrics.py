@@ -33,6 +33,15 @@ class Metrics:
         self._refused_versions = Counter(
             f"{PREFIX}refused_versions_total", "Times that what a model's alias names did not come to serve.", ("reason",)
         )
+        self._drift = Gauge(
+            f"{PREFIX}drift",
+            "How far photos and answers are from validation pictures: 0 not at all, 1 all beyond them on one side.",
+            ("model", "measure"),
+        )
+        self._shadow_iou = Gauge(
+            f"{PREFIX}shadow_iou", "IoU of a challenger's masks with the champion's on live photos.", ("challenger", "class")
+        )
+        self._shadow_photos = Gauge(f"{PREFIX}shadow_photos", "Live photos that a challenger was compared on.", ("challenger",))
         self._queue = Gauge(f"{PREFIX}queue_length", "Images that were let in and not answered yet.", ("lane",))
 
     def answered(self, times_s: Mapping[str, float], batch_size: int, num_pixels: int, answer_format: str) -> None:
@@ -58,6 +67,17 @@ class Metrics:
     def refused_version(self, reason: str) -> None:
         """What an alias names does not serve; `reason` is one word of a few."""
         self._refused_versions.inc(1, {"reason": reason})
+
+    def drift(self, model: str, drift: Mapping[str, float]) -> None:
+        """How far each measure of `models.watch` has drifted."""
+        for measure, value in drift.items():
+            self._drift.set(value, {"model": model, "measure": measure})
+
+    def shadow(self, challenger: str, num_photos: int, iou: Mapping[str, float]) -> None:
+        """How a challenger's masks agree with the champion's."""
+        self._shadow_photos.set(num_photos, {"challenger": challenger})
+        for name, value in iou.items():
+            self._shadow_iou.set(value, {"challenger": challenger, "class": name})
 
     @property
     def names(self) -> dict[str, type]:

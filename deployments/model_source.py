@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,6 +115,21 @@ def check_address(address: ModelAddress) -> None:
         Registry(address.tracking_uri).look_up(address)
 
 
+def pinned(address: ModelAddress) -> ModelAddress:
+    """The address of the version that an alias stands for now; other addresses as they are. Raises `ModelNotFound`, `RegistryAway`."""
+    if not address.alias:
+        return address
+    registry = Registry(address.tracking_uri)
+    try:
+        version = str(registry.look_up(address))
+    except ModelNotFound:
+        remembered = registry.cache.remembered(*address.alias)
+        if remembered is None:
+            raise
+        version = f"{address.alias[0]}/{remembered[0]}"
+    return ModelAddress(f"models:/{version}", address.tracking_uri)
+
+
 def fetch_bundle(model_uri: str, tracking_uri: str | None = None) -> ServedModel:
     """The bundle that `model_uri` leads to now, downloaded where it is not on this machine's disk.
 
@@ -202,6 +218,12 @@ class Registry:
                 self._ask(what, "", lambda client, key=key: client.delete_model_version_tag(*at, key))
             elif value is not None and now.get(key) != value[:_LONGEST_TAG]:
                 self._ask(what, "", lambda client, key=key, value=value: client.set_model_version_tag(*at, key, value[:_LONGEST_TAG]))
+
+    def log_page(self, version: RegisteredVersion, page: str, folder: str) -> None:
+        """Keeps HTML among the artifacts of the version's run, for each process its own. Raises `ModelNotFound`, `RegistryAway`."""
+        if version.run_id:
+            path = f"{folder}/{version.name}-{version.number}-{socket.gethostname()}-{os.getpid()}.html"
+            self._ask(f"the run {version.run_id}", "it was deleted", lambda client: client.log_text(version.run_id, page, path))
 
     def _ask(self, what: str, remedy: str, question: Callable[[MlflowClient], T]) -> T:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # seconds, not minutes, until a server is said to be away

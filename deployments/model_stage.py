@@ -16,6 +16,7 @@ from deployments.config import AppConfig
 from deployments.model_source import ServedModel
 from deployments.query import Query
 from deployments.stages import Predicted, Prepared
+from deployments.watching import Watch
 from models.bundle import load_bundle
 from models.engines import EngineOptions
 from models.fit import InputImage, fit_image
@@ -34,6 +35,9 @@ class ModelStage:
     pays for what an engine prepares for a size.
     """
 
+    watch: Watch | None = None
+    """Sees every batch, where the bundle says what to compare with."""
+
     def __init__(self, segmenter: Segmenter, num_threads: int, max_batch_size: int) -> None:
         self.segmenter = segmenter
         torch.set_num_threads(num_threads)
@@ -43,6 +47,8 @@ class ModelStage:
     def __call__(self, images: Sequence[InputImage]) -> list[Prediction | Exception]:
         outcome = self._try(images)
         if not isinstance(outcome, Exception):
+            if self.watch and outcome:
+                self.watch.see(images, outcome)
             return outcome
         if len(images) == 1:
             return [outcome]

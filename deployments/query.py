@@ -36,6 +36,9 @@ class Query:
     name: str = "image"
     """What formats for annotation tools call the photo; it only ever stands in the answer."""
 
+    keeps_mask: bool = False
+    """Whether the answer carries the class map too, for those who compare."""
+
     def check_deadline(self) -> None:
         """Raises `DeadlinePassed`: nobody waits for the answer any more."""
         if time.time() > self.deadline:

@@ -6,15 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from deployments.config import AppConfig
 from deployments.graph import Graph
-from deployments.model_source import ServedModel
+from deployments.metrics import Metrics
+from deployments.model_source import ServedModel, name_and_number
+from deployments.watching import Watch
 from models.engines import EngineRefused
 from models.golden import GoldenMissing, check_golden
 from models.label_set import LabelSet
 from models.spec import InvalidBundle, SegmenterSpec, read_spec
+from models.watch import read_reference
 
 if TYPE_CHECKING:
     from deployments.model_stage import ModelStage
@@ -65,20 +69,26 @@ class ServedVersion:
         return self.spec.label_set
 
 
-def load_version(config: AppConfig, model: ServedModel, champion: ServedVersion | None, must_have_golden: bool) -> ServedVersion:
+def load_version(
+    config: AppConfig, model: ServedModel, champion: ServedVersion | None, must_have_golden: bool, *, metrics: Metrics
+) -> ServedVersion:
     """The version with all stages in this process. Raises `VersionRefused`."""
-    stage, forward_s = load_checked(config, model, champion and champion.forward_s, must_have_golden)
+    stage, forward_s = load_checked(config, model, champion and champion.forward_s, must_have_golden, metrics)
     return ServedVersion(model, stage.segmenter.spec, build_graph(model, config, stage), forward_s, model.num_bytes)
 
 
 def load_checked(
-    config: AppConfig, model: ServedModel, champion_forward_s: float | None, must_have_golden: bool
+    config: AppConfig, model: ServedModel, champion_forward_s: float | None, must_have_golden: bool, metrics: Metrics | None
 ) -> tuple[ModelStage, float]:
-    """The model, warm, and its `forward_s`, once its golden pictures and its pace were found right. Raises `VersionRefused`."""
+    """The model, warm, and its `forward_s`, once its golden pictures and its pace were found right. Raises `VersionRefused`.
+
+    It is watched for drift where there are `metrics` to tell.
+    """
     from deployments.model_stage import load_stage  # brings torch, which the other placement's ingress has no use for
 
     try:
         stage = load_stage(model, config)
+        stage.watch = _watch(model, stage.segmenter.spec.label_set, metrics)
     except EngineRefused as error:
         raise VersionRefused("engine", str(error), is_its_own=False) from error
     except InvalidBundle as error:
@@ -91,6 +101,14 @@ def load_checked(
         times = f"{1e3 * forward_s:.1f} ms for an image, the served version {1e3 * champion_forward_s:.1f} ms"
         raise VersionRefused("slow", f"{model.version} takes {times}, and max_slowdown allows {config.max_slowdown:g} times that")
     return stage, forward_s
+
+
+def _watch(model: ServedModel, label_set: LabelSet, metrics: Metrics | None) -> Watch | None:
+    if metrics is None:
+        return None
+    reference = read_reference(model.folder, label_set)
+    name, _ = name_and_number(model.version)
+    return None if reference is None else Watch(reference, label_set, partial(metrics.drift, name))
 
 
 def check_labels(model: ServedModel, served: SegmenterSpec, *, may_differ: bool) -> SegmenterSpec:

@@ -7,8 +7,7 @@ gets it first; a version only comes to be asked for after the replicas of the mo
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
+import logging
 import time
 import uuid
 from collections.abc import Callable, Hashable
@@ -24,17 +23,20 @@ from ray.serve.handle import DeploymentHandle
 from deployments.admission import DeadlinePassed
 from deployments.config import AppConfig
 from deployments.graph import Codec
-from deployments.model_source import ServedModel, fetch_bundle
+from deployments.metrics import Metrics
+from deployments.model_source import ModelNotFound, ServedModel, fetch_bundle, pinned, resolve
 from deployments.query import Query
 from deployments.served_version import ServedVersion, VersionRefused, load_checked
-from deployments.shelf import Shelf
+from deployments.shelf import NoRoom, Shelf
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
+from deployments.watching import be_nice
 from models.image import ImageLimits, InvalidImage
 from models.spec import read_spec
 
 if TYPE_CHECKING:
     from deployments.model_stage import BatchedModel
 
+logger = logging.getLogger("ray.serve")
 S = TypeVar("S", Preprocessor, Postprocessor)
 Refusal = InvalidImage | DeadlinePassed
 REFUSALS = (InvalidImage, DeadlinePassed)
@@ -202,10 +204,17 @@ class Model:
     """Versions by their URI. One at a time is loaded, beside those that answer."""
 
     async def __init__(self, config: AppConfig) -> None:
+        """Ready once the default model's version is here, so that no request waits for it."""
         self._config, self._id = config, uuid.uuid4().hex
         self._shelf: Shelf[_HeldModel] = Shelf(config.model_memory_bytes)
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=_be_nice)
+        self._metrics = Metrics()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=be_nice)
         self._housekeeping = asyncio.create_task(self._drop_unused())
+        try:
+            address = pinned(resolve(config.model_uri, config.tracking_uri))
+            await self._load(address.uri, None, False)
+        except (ModelNotFound, VersionRefused, NoRoom) as error:  # the ingress decides what serves instead, and then asks for it
+            logger.warning("this replica starts without a version: %s", error)
 
     async def __call__(self, prepared: Prepared | Refusal, query: Query, asked: Asked) -> Predicted | Refusal:
         if isinstance(prepared, REFUSALS):
@@ -244,7 +253,7 @@ class Model:
         champion = champion_uri and self._shelf.get(champion_uri)
         model = fetch_bundle(uri, self._config.tracking_uri)
         self._shelf.make_room(model.num_bytes, keep={champion_uri})
-        stage, forward_s = load_checked(self._config, model, champion and champion.forward_s, must_have_golden)
+        stage, forward_s = load_checked(self._config, model, champion and champion.forward_s, must_have_golden, self._metrics)
         held = _HeldModel(BatchedModel(stage, self._config), forward_s, model.num_bytes)
         self._shelf.put(uri, held)
         return held
@@ -280,7 +289,3 @@ class Postprocess:
 def _model_of(uri: Hashable) -> str:
     """The model that a version's URI belongs to."""
     return str(uri).rpartition("/")[0]
-
-
-def _be_nice() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)  # of this thread: requests go first

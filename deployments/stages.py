@@ -45,6 +45,8 @@ class Answer:
     """The photo's (height, width) as a person sees it."""
     batch_size: int
     times_s: dict[str, float]
+    mask: np.ndarray | None = None
+    """The class map (h, w) uint8, where the query asks for it."""
 
 
 class Preprocessor:
@@ -85,4 +87,6 @@ class Postprocessor:
         pixels = None if photo is None else as_image(photo, self.limits)
         body = encode(query, Content(class_map, predicted.prediction, self.spec.label_set, self.model_version, pixels))
         times_s = predicted.times_s | {"restore": restored - start, "encode": time.perf_counter() - restored}
-        return Answer(body, query.format.media_type, class_map.shape, predicted.batch_size, times_s)
+        return Answer(
+            body, query.format.media_type, class_map.shape, predicted.batch_size, times_s, class_map if query.keeps_mask else None
+        )

@@ -55,6 +55,10 @@ def load_bundle(folder: Path, device: torch.device | str = "cpu", engine: Engine
         from models.engines.compiled import compile_network
 
         return Segmenter(network, spec, device, compile_network(network, spec, device, engine))
+    if engine.name == "torch_bf16":
+        from models.engines.bfloat16 import load_bfloat16
+
+        return Segmenter(network, spec, device, load_bfloat16(network, spec, device, engine))
     return Segmenter(network, spec, device)
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -26,7 +27,9 @@ from models.image import NO_LIMITS, decode_image
 from models.mask_png import encode_mask_png
 from models.metrics import class_iou, confusion_counts, pixel_accuracy, region_outcomes
 from models.restore import restore_class_map
-from models.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from models.segmenter import Segmenter  # brings torch
 
 FOLDER = "golden"
 _INDEX = "golden.json"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from models.axis import Axis
 from models.prediction import Prediction
-from models.restore import Axis
 
 _PIXELS = 2**17  # decided at a time, which bounds memory
 

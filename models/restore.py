@@ -2,64 +2,32 @@
 
 Where the four cells around a pixel agree on a class, bilinear interpolation cannot change it, and a class that is below another
 in all four cannot win (float16 probabilities differ by far more than float32 rounds). So only the pixels between cells that
-disagree are computed, and there only the classes that may win.
+disagree are computed, and there only the classes that may win: by `restore.c`, which the installation compiles where there is a C
+compiler, else by `restore_numpy.py`. Both give the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import ctypes
+import importlib.util
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
 
+from models.axis import Axis
 from models.prediction import Prediction
+from models.restore_numpy import restore_in_numpy
 
-# How much is computed at a time, which bounds memory whatever the photo's size, and what stays in the processor's cache.
-_CELLS = 2**13
-_PIXELS = 2**15
-
-
-@dataclass(frozen=True)
-class Axis:
-    """For each output pixel the first of the two cells that it lies between and the second one's weight, half-pixel centres.
-
-    Cell i is the first one of `count[i]` pixels from `start[i]` on.
-    """
-
-    first: np.ndarray
-    weight: np.ndarray
-    start: np.ndarray
-    count: np.ndarray
-
-    @classmethod
-    def between(cls, num_cells: int, num_pixels: int) -> Axis:
-        position = (np.arange(num_pixels) + 0.5) * (num_cells / num_pixels) - 0.5
-        position = np.clip(position, 0, num_cells - 1)
-        first = np.floor(position).astype(np.intp)
-        count = np.bincount(first, minlength=num_cells)
-        return cls(first, (position - first).astype(np.float32), np.cumsum(count) - count, count)
+_LIBRARY = "maskworks_restore"  # its name in pyproject.toml
 
 
 def restore_class_map(prediction: Prediction) -> np.ndarray:
     """The class index of each of the photo's pixels, (h, w) uint8: bilinear probabilities, then argmax."""
-    cells = prediction.class_map
-    rows = Axis.between(cells.shape[0], prediction.original_size[0])
-    columns = Axis.between(cells.shape[1], prediction.original_size[1])
-    restored = cells.take(columns.first, 1).take(rows.first, 0)
-    place = np.zeros(cells.size, np.intp)  # of a cell in the list of border cells
-    place[prediction.border_cells] = np.arange(len(prediction.border_cells))
-    probabilities = np.ascontiguousarray(prediction.border_probabilities.T)
-    step = max(1, _PIXELS // int(rows.count.max() * columns.count.max()))
-    for start in range(0, len(prediction.border_cells), _CELLS):
-        y, x, around = _disputed(cells, rows, columns, prediction.border_cells[start : start + _CELLS])
-        corners = place[around]
-        for group, classes in _contenders(probabilities, corners):
-            for part in (slice(first, first + step) for first in range(0, len(group), step)):
-                chosen = group[part]
-                values = probabilities.reshape(-1).take(classes[:, part] * probabilities.shape[1] + corners[:, None, chosen])
-                _decide(restored, rows, columns, y[chosen], x[chosen], values.astype(np.float32), classes[:, part])
-    return restored
+    rows, columns = (Axis.between(*pair) for pair in zip(prediction.class_map.shape, prediction.original_size))
+    kernel = compiled_kernel()
+    return _restore_compiled(kernel, prediction, rows, columns) if kernel else restore_in_numpy(prediction, rows, columns)
 
 
 def restore_confidence(prediction: Prediction) -> np.ndarray:
@@ -68,50 +36,36 @@ def restore_confidence(prediction: Prediction) -> np.ndarray:
     return cv2.resize(prediction.confidence, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
-def _disputed(cells: np.ndarray, rows: Axis, columns: Axis, border: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Those of the flat indices `border` that begin some pixels' four cells, not all of one class: y (G,), x (G,), the four (4, G)."""
-    height, width = cells.shape
-    y, x = np.divmod(border.astype(np.intp), width)
-    below, right = width * (y < height - 1), (x < width - 1).astype(np.intp)
-    around = y * width + x + np.stack([np.zeros_like(right), right, below, below + right])
-    classes = cells.reshape(-1)[around]
-    found = np.flatnonzero((classes[1:] != classes[0]).any(0) & (rows.count[y] > 0) & (columns.count[x] > 0))
-    return y[found], x[found], around[:, found]
+@cache
+def compiled_kernel() -> Callable | None:
+    """What `restore.c` exports, or None where it was not compiled."""
+    library = importlib.util.find_spec(_LIBRARY)
+    if library is None:
+        return None
+    kernel = ctypes.CDLL(library.origin).maskworks_restore_class_map
+    number, array, axis = ctypes.c_int64, ctypes.c_void_p, ctypes.POINTER(_CAxis)
+    kernel.argtypes, kernel.restype = [array, array, number, array, number, axis, axis, array, array, array], None
+    return kernel
 
 
-def _contenders(probabilities: np.ndarray, corners: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Which classes may win between four cells, `corners` (4, G), grouped by their number N: places in G (g,), classes (N, g).
-
-    A class may win whose highest of the four `probabilities` (K, M) is not below another's lowest.
-    """
-    around = probabilities.view(np.uint16).take(corners, 1)  # floats that are not negative order as their bits do, and faster
-    may_win = around.max(1) >= around.min(1).max(0)
-    number = np.count_nonzero(may_win, 0)
-    for each in np.flatnonzero(np.bincount(number)):
-        group = np.flatnonzero(number == each)
-        yield group, np.nonzero(may_win[:, group].T)[1].reshape(-1, each).T
+class _CAxis(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("num_cells", "num_pixels")),
+        *((name, ctypes.c_void_p) for name in ("start", "count", "weight")),
+    ]
 
 
-def _decide(restored: np.ndarray, rows: Axis, columns: Axis, y: np.ndarray, x: np.ndarray, values: np.ndarray, classes: np.ndarray) -> None:
-    """Writes the argmax into the pixels (h, w) of the cells (y, x), both (G,).
+@lru_cache(maxsize=32)
+def _c_axis(axis: Axis) -> _CAxis:
+    pointers = (array.ctypes.data for array in (axis.start, axis.count, axis.weight))
+    return _CAxis(len(axis.count), len(axis.first), *pointers)
 
-    Shapes: values (4, N, G) float32, the probabilities at the corners; classes (N, G), whose, ascending.
-    """
-    count = columns.count[x]
-    cell = np.repeat(np.arange(len(x)), count)  # of each column of pixels
-    column = np.arange(len(cell)) + (columns.start[x] - np.cumsum(count) + count)[cell]
-    top_left, top_right, bottom_left, bottom_right = values.take(cell, 2)
-    across = columns.weight[column]
-    upper = top_left * (1 - across) + top_right * across
-    lower = bottom_left * (1 - across) + bottom_right * across
-    row = rows.start[y] + np.minimum(np.arange(rows.count[y].max())[:, None], rows.count[y] - 1)  # short cells repeat their last
-    down = rows.weight[row].take(cell, 1)
-    up = 1 - down
-    classes = classes.astype(np.uint8).take(cell, 1)
-    best = upper[0] * up + lower[0] * down
-    winner = np.repeat(classes[:1], len(row), 0)
-    for index in range(1, len(classes)):
-        value = upper[index] * up + lower[index] * down
-        np.copyto(winner, classes[index], where=value > best)  # where equal, the lowest index stays
-        np.maximum(best, value, out=best)
-    restored.reshape(-1)[(row * restored.shape[1]).take(cell, 1) + column] = winner
+
+def _restore_compiled(kernel: Callable, prediction: Prediction, rows: Axis, columns: Axis) -> np.ndarray:
+    cells, border = (np.ascontiguousarray(each) for each in (prediction.class_map, prediction.border_cells))
+    probabilities = np.ascontiguousarray(prediction.border_probabilities)
+    restored = np.empty(prediction.original_size, np.uint8)
+    place, line = np.empty(cells.size, np.int32), np.empty(restored.shape[1] + 7, np.uint8)
+    inputs = cells.ctypes.data, border.ctypes.data, len(border), probabilities.ctypes.data, probabilities.shape[1]
+    kernel(*inputs, _c_axis(rows), _c_axis(columns), restored.ctypes.data, place.ctypes.data, line.ctypes.data)
+    return restored

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import cv2
 import numpy as np
@@ -19,8 +19,10 @@ from models.image import NO_LIMITS
 from models.label_set import LabelSet
 from models.objects import label_regions, present_classes
 from models.prediction import Prediction
-from models.segmenter import Segmenter
 from models.spec import InvalidBundle
+
+if TYPE_CHECKING:
+    from models.segmenter import Segmenter  # brings torch, which processes that hold no weights do without
 
 REFERENCE = "reference.json"
 _FORMAT = 1

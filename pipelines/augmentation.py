@@ -23,12 +23,20 @@ class AugmentationConfig:
     scale: tuple[float, float] = (0.5, 2.0)
     """How much smaller or larger things may become; what no longer fits is cropped."""
     turn_degrees: float = 15.0
+    """How far things are turned at most, both ways."""
     flip: bool = True
     """Mirror half of the photos. Not for things whose left and right differ in meaning."""
     color: float = 0.4
     """How far brightness, contrast and saturation may go, as a part of what they are; hue goes a fifth as far."""
     copy_paste: float = 0.5
     """How likely objects of another photo are laid into this one, where objects are told apart."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {self.scale[0]} to {self.scale[1]}; both must be above 0, the smaller first")
+        for name, highest in (("turn_degrees", 180), ("color", 1), ("copy_paste", 1)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {highest}")
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,10 @@ class TrainConfig:
 
     data: str
     """oxford_pets:PATH, coco:PATH, masks:PATH or scenes."""
-    max_refused_share: float = 0.05
-    """Stop before training where readers refuse a larger part of the files than this."""
+    repair: bool = False
+    """Apply the doctor's safe remedies to what is read; no file is changed."""
+    accept: tuple[str, ...] = ()
+    """Errors that the doctor may find, by name; the files in question are left out. Others stop the training before it begins."""
     model: tyro.conf.OmitArgPrefixes[ModelConfig] = field(default_factory=ModelConfig)
     optimization: tyro.conf.OmitArgPrefixes[OptimizationConfig] = field(default_factory=OptimizationConfig)
     scale: tyro.conf.OmitArgPrefixes[ScaleConfig] = field(default_factory=ScaleConfig)

@@ -23,7 +23,7 @@ def confusion_png(confusion: np.ndarray, label_set: LabelSet) -> bytes:
     totals = confusion.sum(axis=1, keepdims=True)
     percent = np.divide(100 * confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
     side = 3 + _INCHES_PER_CLASS * max(num_classes, 5)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(side, side))
     axes = figure.subplots()
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     names = [name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in label_set.names]
@@ -35,7 +35,7 @@ def confusion_png(confusion: np.ndarray, label_set: LabelSet) -> bytes:
     if num_classes <= _MOST_NUMBERS:
         _write_numbers(axes, percent)
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
+    figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
     return file.getvalue()
 
 

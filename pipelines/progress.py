@@ -44,7 +44,7 @@ class Progress:
 
     def validated(self, metrics: dict[str, float]) -> None:
         """Validation is done."""
-        names = [name for name in ("miou", "foreground_iou", "pixel_accuracy") if name in metrics]
+        names = [name for name in ("miou", "foreground_iou", "boundary_iou", "pixel_accuracy") if name in metrics]
         self._print(f"epoch {self.epoch}/{self.num_epochs}  validation  " + "  ".join(f"{name} {metrics[name]:.4f}" for name in names))
 
     def _left(self, epochs_done: float) -> str:

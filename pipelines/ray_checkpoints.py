@@ -23,6 +23,7 @@ from pipelines.workers import Workers
 SCORE = "miou"  # the best checkpoint is the one that scores highest on `val`
 NO_SCORE = float("nan")  # of a checkpoint in mid-epoch: Ray Train keeps it while it is the latest
 _LOOK_EVERY_S = 5.0  # the workers agree this often, for it takes them some milliseconds
+_EVERY_S_AT_THE_END = 10.0  # between checkpoints, from a node's notice until it is gone
 _FIRST_LOOK = 8  # steps, until it is known how long one takes
 
 
@@ -49,9 +50,10 @@ class RayCheckpoints:
         time_is_up, self.look_every = ray.train.collective.broadcast_from_rank_zero(plan)
         self.steps_to_look, self.last_look = self.look_every, now
         notice = ray.train.get_preemption_info() is not None and not self.preempted
-        self.preempted |= notice
-        if notice and self.workers.is_first:
-            print("a node is about to be taken away; saving now", flush=True)
+        if notice:
+            self.preempted, self.every_s = True, min(self.every_s, _EVERY_S_AT_THE_END)
+            if self.workers.is_first:
+                print("a node is about to be taken away; saving now", flush=True)
         return time_is_up or notice
 
     def save(self, learner: Learner, state: TrainState, score: dict[str, float] | None = None) -> None:

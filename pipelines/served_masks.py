@@ -11,6 +11,7 @@ import numpy as np
 import requests
 from PIL import Image
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 from models.instance_mask import InstanceMask
@@ -93,7 +94,7 @@ class MeasuredService:
     def _ask(self, method: str, path: str, subject: str, **options: object) -> requests.Response:
         try:
             answer = self._session.request(method, self._address + path, timeout=_TIMEOUT_S, **options)
-        except requests.RequestException as error:
+        except (requests.RequestException, InvalidHeader) as error:
             raise ServiceFailed(f"{self._address} does not answer ({type(error).__name__}); check the address and that it runs") from error
         if not answer.ok:
             raise ServiceFailed(f"{self._address} refused {subject} with {answer.status_code}: {_detail(answer)}")

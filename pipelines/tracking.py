@@ -38,6 +38,8 @@ _REQUIREMENTS = (
     "pandas",
 )
 _NOT_IN_A_METRIC_NAME = re.compile(r"[^A-Za-z0-9_\-. :/]")
+_CARD = "model_card.md"
+_LONGEST_DESCRIPTION = 5000  # characters; of a column in MLflow's database
 _LONGEST_PARAM = 6000  # characters; MLflow's own limit
 
 
@@ -73,6 +75,18 @@ class TrackedRun:
     def log_text(self, text: str, path: str) -> None:
         """Records a text under the artifact path."""
         self._client.log_text(self.run_id, text, path)
+
+    def log_folder(self, folder: Path, path: str) -> None:
+        """Records the folder's files under the artifact path."""
+        self._client.log_artifacts(self.run_id, str(folder), path)
+
+    def describe_model(self, name: str, version: str, card: str) -> None:
+        """Records the card, Markdown, as model_card.md and as what the registry says of the model version."""
+        self.log_text(card, _CARD)
+        if len(card) > _LONGEST_DESCRIPTION:
+            kept = card[: _LONGEST_DESCRIPTION - 200].rpartition("\n")[0]
+            card = f"{kept}\n\nThe rest is in {_CARD}, among the artifacts of run {self.run_id}."
+        self._client.update_model_version(name, version, description=card)
 
     @property
     def name(self) -> str:
@@ -195,7 +209,7 @@ def _differences(found: Run, params: dict[str, str], tags: dict[str, str]) -> li
     changed = [
         f"{name.rpartition('.')[2]} was {found.data.params.get(name)} and is {value}"
         for name, value in params.items()
-        if name.startswith(("data", "model.", "optimization.")) and found.data.params.get(name) != value
+        if name.startswith(("data", "repair", "model.", "optimization.")) and found.data.params.get(name) != value
     ]
     if found.data.tags.get("data_digest") != tags.get("data_digest"):
         changed.append("the files of the data have changed")

@@ -19,19 +19,24 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ray
+import ray.train
 import tyro
 
 from models.bundle import load_bundle, save_bundle
 from models.golden import FOLDER as GOLDEN
 from models.golden import write_golden
 from models.spec import Architecture, SegmenterSpec
-from models.unet import InvalidArchitecture, build_network, check_input_size
+from models.unet import InvalidArchitecture, NormalizedNetwork, build_network, check_input_size
 from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
 from pipelines.config import TrainConfig
 from pipelines.data.records import InvalidData, LabelledData, Record
 from pipelines.data.sources import read_data
+from pipelines.diagnosis.report import check_accepted, report_dict, report_text
+from pipelines.diagnosis.sheets import draw_sheets
+from pipelines.examine import SPLIT, examine
 from pipelines.failures import TrainingFailed, reason_of
+from pipelines.model_card import ModelCard
 from pipelines.object_evaluation import marks_objects
 from pipelines.ray_checkpoints import best_checkpoint
 from pipelines.resources import NotEnoughResources, worker_share
@@ -39,7 +44,6 @@ from pipelines.tracking import TrackedRun, WrongRun, open_run
 from pipelines.train_worker import TrainJob
 from pipelines.trainer import fit, set_ray_train_up
 
-_REFUSALS_SHOWN = 10
 _REFERENCE_PICTURES, _GOLDEN_PICTURES = 100, 4
 
 
@@ -60,17 +64,25 @@ def main(config: TrainConfig) -> None:
     run = open_run(config, f"{kind}-{datetime.now():%Y%m%d-%H%M%S}", {"data_digest": digest, "code_version": _code_version()})
     print(f"run {run.name} in {run.tracking_uri}; {share.describe()}", flush=True)
     try:
-        _record_refusals(run, data)
+        _record_report(run, data)
         # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
         job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
-        best = best_checkpoint(result.filesystem, result.path)
-        number = _register(config, spec, run, best, data, digest)
+        checkpoint, metrics = best_checkpoint(result.filesystem, result.path)
+        network = _load_network(checkpoint, spec)
+        look = ray.remote(num_cpus=share.cpus, num_gpus=int(config.scale.use_gpu))(examine)  # the driver may have no GPU
+        report = ray.get(look.remote(network, spec, job.data, config.data, run))
+        name = config.tracking.register or kind
+        provenance = _provenance(config, run, metrics, digest)
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
+            _show_at_work(bundle, data.splits["val"])
+            number = run.log_model(bundle, register_as=name, alias=config.tracking.alias)
+        run.describe_model(name, number, ModelCard(name, number, spec, data, SPLIT, report, provenance).markdown())
     except BaseException as error:
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
         raise
     run.end("FINISHED")
-    name = config.tracking.register or kind
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")
 
 
@@ -94,27 +106,17 @@ def _quieten() -> None:
 
 
 def _read(config: TrainConfig) -> LabelledData:
-    data = read_data(config.data)
+    data = read_data(config.data, repair=config.repair, input_size=config.model.input_size)
     sizes = ", ".join(f"{len(records)} {split}" for split, records in data.splits.items())
     print(f"data {config.data}: {sizes}; {len(data.label_set)} classes: {', '.join(data.label_set.names)}")
-    for refusal in data.refused[:_REFUSALS_SHOWN]:
-        print(f"refused {refusal.path.name}: {refusal.reason}")
-    if len(data.refused) > _REFUSALS_SHOWN:
-        print(f"refused {len(data.refused) - _REFUSALS_SHOWN} more; the run's refused_files.json lists them")
-    share = len(data.refused) / (len(data.refused) + sum(map(len, data.splits.values())))
-    if share > config.max_refused_share:
-        raise InvalidData(
-            f"{share:.1%} of the files were refused, the limit is {config.max_refused_share:.1%}; mend them, or raise --max-refused-share"
-        )
+    if data.findings:
+        print(report_text(data, num_examples=1))
+    check_accepted(data, config.accept)
     return data
 
 
-def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: tuple, data: LabelledData, digest: str) -> str:
-    checkpoint, metrics = best
-    network = build_network(spec.architecture, len(spec.label_set))
-    with checkpoint.as_directory() as folder:
-        load_weights(Path(folder), network)
-    provenance = {
+def _provenance(config: TrainConfig, run: TrackedRun, metrics: dict[str, float], digest: str) -> dict:
+    return {
         "run_id": run.run_id,
         "data": config.data,
         "data_digest": digest,
@@ -122,11 +124,13 @@ def _register(config: TrainConfig, spec: SegmenterSpec, run: TrackedRun, best: t
         "code_version": _code_version(),
         "versions": {package: version(package) for package in ("torch", "segmentation-models-pytorch", "ray", "mlflow")},
     }
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = save_bundle(Path(folder) / "bundle", network, spec, provenance)
-        _show_at_work(bundle, data.splits["val"])
-        register_as = config.tracking.register or config.data.partition(":")[0]
-        return run.log_model(bundle, register_as=register_as, alias=config.tracking.alias)
+
+
+def _load_network(checkpoint: ray.train.Checkpoint, spec: SegmenterSpec) -> NormalizedNetwork:
+    network = build_network(spec.architecture, len(spec.label_set))
+    with checkpoint.as_directory() as folder:
+        load_weights(Path(folder), network)
+    return network
 
 
 def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
@@ -138,9 +142,10 @@ def _show_at_work(bundle: Path, records: Sequence[Record]) -> None:
     write_golden(bundle / GOLDEN, segmenter, [record.image_path.read_bytes() for record in golden])
 
 
-def _record_refusals(run: TrackedRun, data: LabelledData) -> None:
-    if data.refused:
-        run.log_dict({"refused": [{"file": str(refusal.path), "reason": refusal.reason} for refusal in data.refused]}, "refused_files.json")
+def _record_report(run: TrackedRun, data: LabelledData) -> None:
+    run.log_dict(report_dict(data), "doctor/report.json")
+    for name, sheet in draw_sheets(data):
+        run.log_picture(sheet, f"doctor/{name}.jpg")
 
 
 def _code_version() -> str:

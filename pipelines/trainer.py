@@ -52,12 +52,14 @@ def fit(config: TrainConfig, job: TrainJob, share: Share, name: str) -> ray.trai
             failure_config=ray.train.FailureConfig(max_failures=config.scale.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE),
             callbacks=[StopOnBugs()],
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             worker_runtime_env={"env_vars": _KEEP_MEMORY},
         ),
     )
     try:
         return trainer.fit()
+    except SystemExit as stopped:  # Ray Train's answer to Ctrl-C
+        raise KeyboardInterrupt from stopped
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         raise TrainingFailed(reason_of(error)) from error
 

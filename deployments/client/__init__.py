@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Literal
+from urllib.parse import quote
 
 import numpy as np
 import requests
@@ -21,9 +22,19 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-_PASSING = (None, 429, 503)  # no answer, or a busy service: the same request may do better later
+PASSING = (None, 429, 503)  # no answer, or a busy service: the same request may do better later
 _PAUSES_S = (0.5, 1, 2, 4)  # before each further try; longer where the service says so
 _CONNECTIONS = 64
+_SUFFIXES = {  # of the other formats: their name
+    "overlay": ".png",
+    "overlay_jpeg": ".jpg",
+    "overlay_webp": ".webp",
+    "confidence": ".png",
+    "polygons": ".json",
+    "labelme": ".json",
+    "label_studio": ".json",
+    "cvat": ".xml",
+}
 
 
 class ServiceError(Exception):
@@ -60,12 +71,16 @@ class Answer:
 
 
 class Client:
-    """A service at `url`. A request is tried again while the service is busy or away, for `timeout_s` seconds in all. Safe for threads."""
+    """A service at `url`. A request is tried again while the service is busy or away, for `timeout_s` seconds in all; without
+    `retry`, for a caller that shows what it waits for, it is tried once. Safe for threads."""
 
-    def __init__(self, url: str = "http://127.0.0.1:8000", timeout_s: float = 60, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str = "http://127.0.0.1:8000", timeout_s: float = 60, api_key: str | None = None, *, retry: bool = True
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ServiceError(f"the address {url!r} names no protocol; begin it with http:// or https://")
         self.url, self.timeout_s = url.rstrip("/"), timeout_s
+        self._pauses_s = _PAUSES_S if retry else ()
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
@@ -80,17 +95,32 @@ class Client:
         min_score: float | None = None,
         tiling: Literal["off", "auto"] | None = None,
         lane: Literal["interactive", "bulk"] | None = None,
+        model: str | None = None,
+        name: str | None = None,
     ) -> Answer:
-        """The answer for an image, a file's bytes or its path, in a format of /v1/model. Raises `ServiceError`, `OSError`."""
+        """The answer for an image, a file's bytes or its path, in a format of /v1/model. Raises `ServiceError`, `OSError`.
+
+        `model` is one of `models`, where the service has several; `name` is what the formats for annotation tools call the photo.
+        """
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        wishes = {"format": format, "classes": classes and ",".join(classes), "min_score": min_score, "tiling": tiling}
-        answer = self._send("POST", "/v1/segment", params=wishes, data=data, headers={"X-Lane": lane})
+        wishes = {"format": format, "classes": classes and ",".join(classes), "min_score": min_score, "tiling": tiling, "name": name}
+        path = f"/v1/models/{quote(model, safe='')}/segment" if model else "/v1/segment"
+        answer = self._send("POST", path, params=wishes, data=data, headers={"X-Lane": lane})
         media_type = answer.headers["Content-Type"].split(";")[0]
         return Answer(answer.content, media_type, answer.headers.get("X-Model-Version", ""))
 
-    def model(self) -> dict:
-        """What the service says of its model: version, labels, limits, formats. Raises `ServiceError`."""
-        return self._send("GET", "/v1/model").json()
+    def model(self, name: str | None = None) -> dict:
+        """What the service says of its model, or of that one of several: version, labels, limits, formats. Raises `ServiceError`."""
+        return self._send("GET", f"/v1/models/{quote(name, safe='')}" if name else "/v1/model").json()
+
+    def models(self) -> list[str]:
+        """The names of the served models; none where the service has one only, and no list. Raises `ServiceError`."""
+        try:
+            return [each["name"] for each in self._send("GET", "/v1/models").json()["models"]]
+        except ServiceError as error:
+            if error.status == 404:
+                return []
+            raise
 
     def ready(self) -> bool:
         """Whether the whole service answers now; asked once."""
@@ -110,12 +140,12 @@ class Client:
 
     def _send(self, method: str, path: str, **options: object) -> requests.Response:
         give_up = monotonic() + self.timeout_s
-        for pause_s in _PAUSES_S:
+        for pause_s in self._pauses_s:
             try:
                 return self._try(method, path, give_up, **options)
             except ServiceError as error:
                 pause_s = max(pause_s, error.retry_after_s)
-                if error.status not in _PASSING or monotonic() + pause_s > give_up:
+                if error.status not in PASSING or monotonic() + pause_s > give_up:
                     raise
             sleep(pause_s)
         return self._try(method, path, give_up, **options)
@@ -128,6 +158,11 @@ class Client:
         if not answer.ok:
             raise ServiceError(_detail(answer), answer.status_code, _retry_after_s(answer))
         return answer
+
+
+def suffix_of(format: str) -> str:
+    """How the name of a file in that format ends: .png, .json, ..."""
+    return _SUFFIXES.get(format, f".{format}")
 
 
 def _bearer(api_key: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

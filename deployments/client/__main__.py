@@ -19,19 +19,9 @@ from typing import Literal
 import tyro
 from tqdm import tqdm
 
-from deployments.client import Client, ServiceError
+from deployments.client import Client, ServiceError, suffix_of
 
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-_SUFFIXES = {  # of the other formats: their name
-    "overlay": ".png",
-    "overlay_jpeg": ".jpg",
-    "overlay_webp": ".webp",
-    "confidence": ".png",
-    "polygons": ".json",
-    "labelme": ".json",
-    "label_studio": ".json",
-    "cvat": ".xml",
-}
 
 
 class InvalidCommand(ValueError):
@@ -103,7 +93,7 @@ def _targets(config: ClientConfig) -> dict[Path, Path]:
     if config.out is None or config.out.is_file():
         raise InvalidCommand(f"{config.photos} is a folder; name a folder for the answers with --out")
     format = config.format or "png"
-    suffix = _SUFFIXES.get(format, f".{format}")
+    suffix = suffix_of(format)
     photos: dict[Path, Path] = {}
     for path in sorted(config.photos.rglob("*")):
         if path.suffix.lower() in _PHOTOS and config.out not in path.parents and path.is_file():

@@ -1,4 +1,4 @@
-"""What computes a segmenter's probabilities: PyTorch as it is, PyTorch compiled, or ONNX Runtime. Needs no torch itself.
+"""What computes a segmenter's probabilities: PyTorch as it is, in bfloat16, or compiled; or ONNX Runtime. Needs no torch itself.
 
 An engine is chosen where a model is served. Training and evaluation use the first one, which all others are measured against.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-EngineName = Literal["torch", "torch_compile", "onnx"]
+EngineName = Literal["torch", "torch_bf16", "torch_compile", "onnx"]
 
 
 class EngineRefused(InvalidBundle):

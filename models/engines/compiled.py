@@ -11,11 +11,9 @@ from torch import Tensor
 
 from models.engines import EngineOptions, EngineRefused
 from models.engines.eager import EagerEngine, ProbabilityNetwork
-from models.engines.parity import compare, drawn_images
+from models.engines.parity import refuse_below_floor
 from models.spec import SegmenterSpec
 from models.unet import NormalizedNetwork
-
-_NUM_COMPARED = 4  # images; each also waits for eager, before the process is ready
 
 
 class CompiledEngine:
@@ -47,13 +45,8 @@ def compile_network(network: NormalizedNetwork, spec: SegmenterSpec, device: tor
     torch.set_num_threads(options.num_threads)  # before compiling: the code is made for so many
     engine = CompiledEngine(network, device)
     try:
-        parity = compare(EagerEngine(network, device), engine, drawn_images(spec.input_size, _NUM_COMPARED), len(spec.label_set))
+        refuse_below_floor(engine, EagerEngine(network, device), spec, options)
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise EngineRefused(f"engine torch_compile cannot compile this network ({reason}); serve with engine=torch") from error
-    if parity.pixel_agreement < options.min_parity:
-        raise EngineRefused(
-            f"engine torch_compile agrees with torch on {parity.pixel_agreement:.4%} of the pixels of {_NUM_COMPARED} drawn images, "
-            f"and min_parity asks for {options.min_parity:.4%}; serve with engine=torch"
-        )
     return engine

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from models.engines import Engine
+from models.engines import Engine, EngineOptions, EngineRefused
 from models.metrics import class_iou, confusion_counts, pixel_accuracy, region_outcomes
+from models.spec import SegmenterSpec
 
 _BATCH_SIZE = 8
+_NUM_DRAWN = 4  # each waits for two engines, before a process is ready
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ def compare(reference: Engine, engine: Engine, images: np.ndarray, num_classes: 
     outcomes = region_outcomes(counts)
     iou = [None if np.isnan(value) else float(value) for value in class_iou(outcomes)]
     return Parity(len(images), float(pixel_accuracy(outcomes)), iou, largest)
+
+
+def refuse_below_floor(engine: Engine, reference: Engine, spec: SegmenterSpec, options: EngineOptions) -> None:
+    """Raises `EngineRefused` where the engine gives too few pixels of some drawn images the class that `reference` gives them."""
+    images = drawn_images(spec.input_size, _NUM_DRAWN)
+    agreement = compare(reference, engine, images, len(spec.label_set)).pixel_agreement
+    if agreement < options.min_parity:
+        raise EngineRefused(
+            f"engine {options.name} agrees with torch on {agreement:.4%} of the pixels of {_NUM_DRAWN} drawn images, "
+            f"and min_parity asks for {options.min_parity:.4%}; serve with engine=torch, or lower min_parity"
+        )
 
 
 def drawn_images(input_size: tuple[int, int], num_images: int) -> np.ndarray:

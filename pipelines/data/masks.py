@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.label_set import InvalidLabelSet, LabelSet
+from pipelines.data.findings import Finding
 from pipelines.data.mask_files import MaskFile
-from pipelines.data.records import IMAGE_SUFFIXES, InvalidData, LabelledData, Record, Refusal, check_records, hold_out
+from pipelines.data.records import IMAGE_SUFFIXES, InvalidData, LabelledData, Record, hold_out
 
 _VAL_SHARE = 0.15
 _SPLITS = ("train", "val", "test")
@@ -22,18 +23,17 @@ def read_masks(root: Path) -> LabelledData:
     if not images:
         raise InvalidData(f"{root / 'images'} holds no image; masks wants images/, masks/ and labels.txt in one folder")
     records = [Record(path, MaskFile(_mask_path(root, path), len(label_set))) for path in images]
-    kept, refused = check_records(records)
-    return LabelledData(f"masks:{root}", label_set, _splits(root, kept), refused + _unpaired_masks(root, images))
+    return LabelledData(f"masks:{root}", label_set, _splits(root, records), _unpaired_masks(root, images))
 
 
 def _mask_path(root: Path, image: Path) -> Path:
     return (root / "masks" / image.relative_to(root / "images")).with_suffix(".png")
 
 
-def _unpaired_masks(root: Path, images: list[Path]) -> list[Refusal]:
+def _unpaired_masks(root: Path, images: list[Path]) -> list[Finding]:
     expected = {_mask_path(root, image) for image in images}
     alone = sorted(path for path in (root / "masks").rglob("*.png") if path not in expected)
-    return [Refusal(path, f"{path.name} has no image of its name; add the image or remove the mask") for path in alone]
+    return [Finding("missing-pair", path, f"{path.name} has no image of its name; add the image or remove the mask") for path in alone]
 
 
 def _splits(root: Path, records: list[Record]) -> dict[str, list[Record]]:
@@ -51,7 +51,7 @@ def _label_set(path: Path) -> LabelSet:
     try:
         names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
         return LabelSet.from_names(names)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InvalidData(f"{path} cannot be read; write one class name a line, in the order of the masks' values from 0") from error
     except InvalidLabelSet as error:
         raise InvalidData(f"{path}: {error}") from error

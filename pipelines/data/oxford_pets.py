@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.label_set import LabelSet
+from pipelines.data.findings import Finding
 from pipelines.data.mask_files import MaskFile
-from pipelines.data.records import InvalidData, LabelledData, Record, check_records, hold_out
+from pipelines.data.records import IMAGE_SUFFIXES, InvalidData, LabelledData, Record, hold_out
 
 NAMES = ["pet", "background", "border"]  # in the order of the trimaps' values 1, 2, 3
 _VAL_SHARE = 0.1  # of trainval; the official test list is never looked at while training
@@ -21,12 +22,8 @@ def read_oxford_pets(root: Path) -> LabelledData:
     trainval, test = (_listed(root / "annotations" / f"{name}.txt") for name in ("trainval", "test"))
     held_out = hold_out(trainval, _VAL_SHARE)
     names = {"train": [n for n in trainval if n not in held_out], "val": [n for n in trainval if n in held_out], "test": test}
-    splits, refused = {}, []
-    for split, stems in names.items():
-        records = [_record(root, stem) for stem in stems]
-        splits[split], refusals = check_records(records)
-        refused += refusals
-    return LabelledData(f"oxford_pets:{root}", label_set, splits, refused)
+    splits = {split: [_record(root, stem) for stem in stems] for split, stems in names.items()}
+    return LabelledData(f"oxford_pets:{root}", label_set, splits, _unlisted_files(root, {*trainval, *test}))
 
 
 def _record(root: Path, stem: str) -> Record:
@@ -34,9 +31,15 @@ def _record(root: Path, stem: str) -> Record:
     return Record(root / "images" / f"{stem}.jpg", trimap)
 
 
+def _unlisted_files(root: Path, listed: set[str]) -> list[Finding]:
+    images = (root / "images").glob("*")
+    unlisted = sorted(path for path in images if path.suffix.lower() in IMAGE_SUFFIXES and path.stem not in listed)
+    return [Finding("unlisted-file", path, "neither trainval.txt nor test.txt lists it") for path in unlisted]
+
+
 def _listed(path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InvalidData(f"{path} cannot be read; oxford_pets wants the folder with images/ and annotations/, as downloaded") from error
     return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]

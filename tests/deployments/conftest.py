@@ -80,17 +80,20 @@ def client(api: Api) -> Iterator[TestClient]:
 
 
 @contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """The address at which `app` answers over real HTTP."""
+def serving(app: Starlette, port: int = 0) -> Iterator[str]:
+    """The address at which `app` answers over real HTTP; at any free port where none is named."""
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
         listening.listen()
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @pytest.fixture

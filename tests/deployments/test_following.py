@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import shutil
 import threading
@@ -12,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from deployments.model_source import ModelNotFound
 from deployments.served_version import VersionRefused
 from models.golden import FOLDER as GOLDEN
 from models.label_set import LabelSet
-from tests.deployments.registry_file import ALIAS, RegistryFile, Service, make_bundle, mask_of, mask_of_bundle
+from tests.deployments.registry_file import ALIAS, RegistryFile, Service, make_bundle, mask_of, mask_of_bundle, with_one_class_damaged
 
 pytestmark = pytest.mark.slow
 
@@ -79,17 +75,6 @@ def corrupt(bundle: Path) -> None:
 def from_a_newer_format(bundle: Path) -> None:
     card = json.loads((bundle / "model.json").read_text())
     (bundle / "model.json").write_text(json.dumps(card | {"format": 2}))
-
-
-def with_one_class_damaged(bundle: Path) -> None:
-    weights = load_file(bundle / "weights.safetensors")
-    name = [each for each in weights if each.endswith("bias") and weights[each].shape == (3,)][-1]
-    golden = Image.open(io.BytesIO((bundle / GOLDEN / "0.png").read_bytes()))
-    weights[name][np.bincount(np.asarray(golden).ravel()).argmax()] = -100
-    save_file(weights, bundle / "weights.safetensors")
-    card = json.loads((bundle / "model.json").read_text())
-    digest = hashlib.sha256((bundle / "weights.safetensors").read_bytes()).hexdigest()
-    (bundle / "model.json").write_text(json.dumps(card | {"weights_sha256": digest}))
 
 
 @pytest.mark.parametrize(

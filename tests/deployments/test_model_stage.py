@@ -23,6 +23,7 @@ class Greedy(nn.Module):
     def __init__(self, room: int, error: type[Exception]) -> None:
         super().__init__()
         self.room, self.error, self.tries = room, error, []
+        self.instance_channels = 0
 
     def forward(self, images: Tensor) -> Tensor:
         self.tries.append(len(images))

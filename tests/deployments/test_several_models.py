@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.deployments.test_api import problem_of
 def api_with(model_uri: str, models: dict[str, ModelEntry], **settings) -> Api:
     config = AppConfig(model_uri=model_uri, models=models, max_batch_size=2, **settings)
     metrics = Metrics()
-    catalog = build_catalog(config, load_version, metrics)
+    catalog = build_catalog(config, partial(load_version, metrics=metrics), metrics)
     catalog.default.start()
     return Api(catalog, config, metrics)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import shutil
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
@@ -142,3 +144,9 @@ def test_readiness_asks_every_stage(registry):
         await service.model.current.graph.check()
 
     asyncio.run(main())
+
+
+def test_processes_without_weights_do_without_torch():
+    program = "import sys, deployments.app; print('torch' in sys.modules, 'mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from models.engines import EngineOptions, EngineRefused
+from models.engines.bfloat16 import Bfloat16Engine, load_bfloat16
 from models.engines.compiled import CompiledEngine, compile_network
 from models.engines.eager import EagerEngine
 from models.engines.onnx import OnnxEngine, export_graph
@@ -34,10 +35,12 @@ def graph(network, tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-@pytest.fixture(scope="module", params=["torch", pytest.param("torch_compile", marks=pytest.mark.slow), "onnx"])
+@pytest.fixture(scope="module", params=["torch", "torch_bf16", pytest.param("torch_compile", marks=pytest.mark.slow), "onnx"])
 def engine(request, network):
     if request.param == "torch":
         return EagerEngine(network)
+    if request.param == "torch_bf16":
+        return Bfloat16Engine(network)
     if request.param == "torch_compile":
         return compile_network(network, SPEC, "cpu", EngineOptions("torch_compile"))
     return OnnxEngine(request.getfixturevalue("graph"))
@@ -50,7 +53,8 @@ def test_gives_the_networks_probabilities(engine, network):
     assert given.shape == (3, 3, *SIZE)
     with torch.inference_mode():
         expected = network(torch.from_numpy(pixels).permute(0, 3, 1, 2)).softmax(dim=1)
-    torch.testing.assert_close(given.float(), expected, atol=1e-3, rtol=0)
+    tolerance = 1e-2 if isinstance(engine, Bfloat16Engine) else 1e-3  # bfloat16 has 8 bits
+    torch.testing.assert_close(given.float(), expected, atol=tolerance, rtol=0)
 
 
 def test_an_image_gives_the_same_mask_alone_and_at_any_place_of_any_batch(engine):
@@ -85,7 +89,21 @@ def test_nothing_compiles_after_the_first_two_batch_sizes(network):
         engine.compute(drawn_images(SIZE, size))
     with torch.compiler.set_stance("fail_on_recompile"), ThreadPoolExecutor(1) as thread:  # requests come on another thread
         for size in (1, 2, 3, 8):
-            assert thread.submit(engine.probabilities, drawn_images(SIZE, size)).result().shape[0] == size
+            assert thread.submit(engine.compute, drawn_images(SIZE, size)).result().shape[0] == size
+
+
+@pytest.mark.parametrize("features", [{}, {"avx512_bf16": False}])
+def test_bfloat16_is_refused_where_the_processor_would_only_emulate_it(network, features, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    with pytest.raises(EngineRefused, match="needs hardware that computes bfloat16, and this cpu does not; serve with engine=torch"):
+        load_bfloat16(network, SPEC, "cpu", EngineOptions("torch_bf16"))
+
+
+def test_bfloat16_is_refused_below_the_floor(network, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    with pytest.raises(EngineRefused, match=r"engine torch_bf16 agrees with torch on 9\d\.\d+% of the pixels of 4 drawn images"):
+        load_bfloat16(network, SPEC, "cpu", EngineOptions("torch_bf16", min_parity=1.0))
+    assert load_bfloat16(network, SPEC, "cpu", EngineOptions("torch_bf16", min_parity=0.9)).compute(drawn_images(SIZE, 1)).shape[0] == 1
 
 
 def test_compiling_without_a_compiler_is_refused(network, monkeypatch):

@@ -5,8 +5,18 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from models import restore
 from models.prediction import Prediction, compact
 from models.restore import restore_class_map, restore_confidence
+
+
+@pytest.fixture(autouse=True, params=["compiled", "numpy"])
+def form(request, monkeypatch):
+    """Every test here runs with the compiled kernel and without."""
+    if request.param == "numpy":
+        monkeypatch.setattr(restore, "compiled_kernel", lambda: None)
+    elif restore.compiled_kernel() is None:
+        pytest.skip("restore.c was not compiled: no C compiler was here when this was installed")
 
 
 def predict(probabilities: np.ndarray, original_size: tuple[int, int]) -> Prediction:

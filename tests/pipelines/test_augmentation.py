@@ -59,3 +59,9 @@ def test_pasted_objects_hide_what_is_under_them_and_are_objects_of_their_own():
 def test_a_donor_without_objects_gives_none():
     nothing = Pixels(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.int16))
     assert paste_objects(nothing, nothing, np.random.default_rng(0)) is nothing
+
+
+@pytest.mark.parametrize("wrong", [{"scale": (0, 1)}, {"scale": (2, 1)}, {"turn_degrees": 200}, {"color": -0.1}, {"copy_paste": 1.5}])
+def test_what_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        AugmentationConfig(**wrong)

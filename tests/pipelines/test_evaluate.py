@@ -110,7 +110,7 @@ def service(segmenter):
     """The two endpoints that evaluation asks, over the same functions as the real service's. The first two photos find it busy."""
 
     class Handler(BaseHTTPRequestHandler):
-        busy, asked = [503, 429], []
+        busy, asked, retry_after = [503, 429], [], "0"
 
         def do_GET(self):
             self.answer(200, json.dumps({"labels": [{"name": name} for name in segmenter.spec.label_set.names]}).encode())
@@ -132,7 +132,7 @@ def service(segmenter):
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
             if status in (429, 503):
-                self.send_header("retry-after", "0")
+                self.send_header("retry-after", self.retry_after)
             self.send_header("x-model-version", self.version())
             self.end_headers()
             self.wfile.write(body)
@@ -183,6 +183,12 @@ def test_a_photo_that_the_service_refuses_is_named(service, records):
     service.RequestHandlerClass.busy[:] = [413]
     with pytest.raises(ServiceFailed, match=rf"refused {records[0].image_path.name} with 413"):
         ask(service, records, with_confidence=False)
+
+
+def test_a_busy_service_that_does_not_say_when_in_words_of_http_is_refused_in_a_sentence(service, records, monkeypatch):
+    monkeypatch.setattr(service.RequestHandlerClass, "retry_after", "soon")
+    with pytest.raises(ServiceFailed, match="does not answer \\(InvalidHeader\\)"):
+        ask(service, records[:1], with_confidence=False)
 
 
 def test_a_service_that_is_not_there_is_said_so():

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -48,6 +49,19 @@ def test_class_names_that_mlflow_refuses_are_recorded_under_names_that_it_takes(
     names = ["iou/Lady's Choice 220 ml jar", "iou/Colgate (2 Tubes)", "iou/Käse", "miou"]
     TrackedRun(f"sqlite:///{tmp_path / 'mlflow.db'}", run_id).log_metrics(dict.fromkeys(names, 0.5), step=1)
     assert set(store.get_run(run_id).data.metrics) == {"iou/Lady_s Choice 220 ml jar", "iou/Colgate _2 Tubes_", "iou/K_se", "miou"}
+
+
+def test_a_card_is_in_the_run_and_in_the_registry_where_a_long_one_ends_with_where_the_rest_is(store, tmp_path):
+    run_id = store.create_run(store.create_experiment("e", artifact_location=tmp_path.as_uri())).info.run_id
+    store.create_registered_model("shelf")
+    store.create_model_version("shelf", tmp_path.as_uri(), run_id)
+    run = TrackedRun(f"sqlite:///{tmp_path / 'mlflow.db'}", run_id)
+    for card in ("# short\n", "# long\n" + "a line of the card\n" * 500):
+        run.describe_model("shelf", "1", card)
+        said = store.get_model_version("shelf", "1").description
+        assert mlflow.artifacts.load_text(f"{tmp_path.as_uri()}/{run_id}/artifacts/model_card.md") == card
+        assert len(said) <= 5000
+        assert said == card if len(card) < 5000 else said.endswith(f"The rest is in model_card.md, among the artifacts of run {run_id}.")
 
 
 def abandon(client, run, owner="{host} 999999 0.00"):

@@ -12,9 +12,9 @@ from pipelines.checkpoint import Snapshot, TrainState, load_checkpoint
 from pipelines.config import OptimizationConfig, ScaleConfig, TrainConfig
 from pipelines.data.scenes import write_scenes
 from pipelines.data.sources import read_data
-from pipelines.dataset import TrainingSet
+from pipelines.dataset import Example, Sample, TrainingSet
 from pipelines.epoch_sums import DivergedTraining
-from pipelines.learner import build_learner
+from pipelines.learner import build_learner, train_step
 from pipelines.progress import Progress
 from pipelines.timing import StepClock
 from pipelines.training_loop import training_loop
@@ -137,9 +137,23 @@ def test_three_workers_with_unequal_shares_go_on_to_the_same_bits(scenes, tmp_pa
     multiprocessing.set_forkserver_preload(["torch", "torchvision", "pipelines.training_loop"])  # imported once
     torch.multiprocessing.start_processes(_worker, (world_size, scenes, tmp_path), nprocs=world_size, start_method="forkserver")
     results = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(world_size)]
-    assert all(result["same_bits"] and result["same_losses"] for result in results)
+    assert all(result["same_bits"] and result["same_losses"] and result["weighted"] for result in results)
     for name, weights in results[0]["weights"].items():
         assert all(torch.equal(weights, other["weights"][name]) for other in results[1:]), name
+
+
+def samples_weigh_the_same(dataset, workers) -> bool:
+    """Whether the workers' gradient is the mean over all samples, made here of each worker's own."""
+    config = TrainConfig("none", optimization=OptimizationConfig(precision="fp32", max_gradient_norm=1e9))
+    examples = [dataset[Sample(index)] for index in range(5)[workers.rank :: workers.world_size]]
+    batch = Example(*map(torch.stack, zip(*examples)))
+    shared, alone = (build_learner(config, dataset.spec, which, StepClock()) for which in (workers, Workers()))
+    train_step(shared, batch, config, workers, StepClock(), global_batch_size=5)
+    train_step(alone, batch, config, Workers(), StepClock(), global_batch_size=5)
+    for parameter in alone.network.parameters():
+        torch.distributed.all_reduce(parameter.grad)
+    pairs = zip(shared.network.parameters(), alone.network.parameters())
+    return all(torch.allclose(ours.grad, summed.grad, rtol=1e-3, atol=1e-5) for ours, summed in pairs)
 
 
 def _worker(rank, world_size, scenes, folder):
@@ -159,6 +173,7 @@ def _worker(rank, world_size, scenes, folder):
     resumed, resumed_seen = train(dataset, Folder(path), workers, resume=True, config=config)
     result = {
         "same_bits": same_bits(whole, resumed),
+        "weighted": samples_weigh_the_same(dataset, workers),
         "same_losses": resumed_seen == whole_seen[1:],
         "weights": dict(whole.network.named_parameters()),
     }

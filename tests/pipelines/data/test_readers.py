@@ -11,6 +11,12 @@ from PIL import Image
 from pipelines.data.records import InvalidData, hold_out
 from pipelines.data.sources import read_data
 
+
+def left_out(data):
+    """The names of the files that no record came of, with the reason."""
+    return {finding.path.name: finding.what for finding in data.findings if finding.leaves_out}
+
+
 PETS = ("annotations", "images", "annotations/trimaps")
 
 
@@ -34,7 +40,7 @@ def test_pets_follow_their_own_lists_and_trimaps_become_indices(pets):
     for record in data.splits["test"]:
         _, class_map = record.read()
         assert (class_map == int(record.image_path.stem[-1]) % 3).all()
-    assert data.refused == []
+    assert left_out(data) == {}
 
 
 def test_a_pet_that_cannot_be_trusted_is_refused_by_name(pets):
@@ -43,10 +49,10 @@ def test_a_pet_that_cannot_be_trusted_is_refused_by_name(pets):
     (pets / "annotations/test.txt").write_text("cat_4 1\ncat_5 1\ncat_9 1\ncat_3 1\n")
     data = read_data(f"oxford_pets:{pets}")
     assert [record.image_path.stem for record in data.splits["test"]] == ["cat_3"]
-    reasons = {refusal.path.stem: refusal.reason for refusal in data.refused}
-    assert "holds the values [7]" in reasons["cat_4"]
-    assert "no image in a known format" in reasons["cat_5"]
-    assert "No such file" in reasons["cat_9"]
+    reasons = left_out(data)
+    assert "holds the values [7]" in reasons["cat_4.jpg"]
+    assert "no image in a known format" in reasons["cat_5.jpg"]
+    assert "does not exist" in reasons["cat_9.jpg"]
 
 
 @pytest.fixture
@@ -79,14 +85,15 @@ def test_a_folder_of_masks_is_read_with_its_labels_and_a_held_out_part(folder):
 )
 def test_masks_of_the_wrong_kind_are_refused_with_the_remedy(folder, mask, reason):
     Image.fromarray(mask).save(folder / "masks/3.png")
-    (refusal,) = read_data(f"masks:{folder}").refused
-    assert refusal.path.name == "3.png"
-    assert re.search(reason, refusal.reason)
+    ((name, said),) = left_out(read_data(f"masks:{folder}")).items()
+    assert name == "3.png"
+    assert re.search(reason, said)
 
 
 def test_missing_halves_of_pairs_are_refused(folder):
     (folder / "masks/0.png").rename(folder / "masks/other.png")
-    assert {refusal.path.name for refusal in read_data(f"masks:{folder}").refused} == {"0.png", "other.png"}
+    missing = [finding for finding in read_data(f"masks:{folder}").findings if finding.name == "missing-pair"]
+    assert {finding.path.name for finding in missing} == {"0.png", "other.png"}
 
 
 def square(x, y, side):
@@ -220,14 +227,14 @@ def test_what_is_held_out_does_not_depend_on_order_or_on_the_rest():
 def test_the_real_pets_are_read_whole(real_data):
     data = read_data(f"oxford_pets:{real_data / 'oxford_pets'}")
     assert sum(map(len, data.splits.values())) == 449
-    assert data.refused == []
+    assert left_out(data) == {}
 
 
 def test_of_the_real_groceries_those_with_annotations_for_another_picture_are_refused(real_data):
     data = read_data(f"coco:{real_data / 'grocery24'}")
     assert [len(data.splits[split]) for split in ("train", "val")] == [609, 156]
     assert len(data.label_set) == 25
-    assert {refusal.path.stem for refusal in data.refused} == {"150080", "150081", "150082", "150287", "150256", "150257"}
+    assert set(left_out(data)) == {f"{name}.jpg" for name in (150080, 150081, 150082, 150287, 150256, 150257)}
 
 
 def test_the_real_cells_are_read_with_their_label_list(real_data):
