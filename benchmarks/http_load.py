@@ -108,14 +108,21 @@ class Answer(NamedTuple):
     body: bytes
     ends_connection: bool
     retry_after_s: int
+    model_version: str = ""
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """Reads one answer to its end."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     body = await reader.readexactly(_number(head, b"content-length:"))
-    return Answer(int(head[9:12]), body, b"\r\nconnection: close" in head, _number(head, b"retry-after:"))
+    return Answer(
+        int(head[9:12]), body, b"\r\nconnection: close" in head, _number(head, b"retry-after:"), _value(head, b"x-model-version:").decode()
+    )
 
 
 def _number(head: bytes, header: bytes) -> int:
-    return int(head.partition(header)[2].partition(b"\r\n")[0] or 0)
+    return int(_value(head, header) or 0)
+
+
+def _value(head: bytes, header: bytes) -> bytes:
+    return head.partition(header)[2].partition(b"\r\n")[0].strip()

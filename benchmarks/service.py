@@ -25,7 +25,7 @@ Placement = Literal["fused", "split"]
 Photo = Literal["small", "phone"]
 NUM_PROCESSES = 2  # that hold a model, with a thread each
 _FRONT = Path(__file__).parents[1] / "deployments" / "front.env"
-_MODELS = {  # architecture and input size; the toy's network costs next to nothing, so that the overhead shows
+MODELS = {  # architecture and input size; the toy's network costs next to nothing, so that the overhead shows
     "toy": (Architecture("unet", "tu-test_resnet"), (64, 64)),
     "unet-mobilenet_v2": (Architecture("unet", "mobilenet_v2"), (256, 256)),
 }
@@ -57,7 +57,7 @@ def make_bundle(folder: Path, model: Model, engine: str = "torch") -> Path:
     from deployments.export import ExportConfig, export
 
     torch.manual_seed(0)
-    architecture, input_size = _MODELS[model]
+    architecture, input_size = MODELS[model]
     label_set = LabelSet.from_names(["background", "pet", "border"])
     spec = SegmenterSpec(architecture, label_set, input_size)
     bundle = save_bundle(folder, build_network(architecture, len(label_set)), spec, {})
@@ -67,8 +67,8 @@ def make_bundle(folder: Path, model: Model, engine: str = "torch") -> Path:
 
 
 @contextmanager
-def server(bundle: Path, placement: Placement, **settings: object) -> Iterator[int]:
-    """The port of a Serve of its own on this machine alone, stopped at the end; `settings` are `AppConfig`'s."""
+def server(bundle: Path | str, placement: Placement, **settings: object) -> Iterator[int]:
+    """The port of a Serve of its own on this machine alone, with a bundle or a model URI, stopped at the end; `settings` are `AppConfig`'s."""
     import ray
     from ray import serve
 

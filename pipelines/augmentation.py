@@ -94,7 +94,7 @@ def change_colors(pixels: Pixels, config: AugmentationConfig, random: np.random.
     hue = np.pi * config.color / 5 * random.uniform(-1, 1)
     grey = np.tile(_GREY, (3, 1))
     linear = grey + saturation * (_turn_hue(hue) - grey)
-    mean = float(cv2.mean(pixels.image)[0])
+    mean = float(_GREY @ cv2.mean(pixels.image)[:3])  # what contrast turns about
     matrix = np.concatenate([contrast * brightness * linear, np.full((3, 1), (1 - contrast) * mean * brightness)], axis=1)
     return Pixels(cv2.transform(pixels.image, matrix.astype(np.float32)), pixels.mask, pixels.instance_map)
 

@@ -89,6 +89,8 @@ def _measured(report: Report, registry: Registry, config: PromoteConfig) -> Repo
         comparison=comparison,
         reasons=reasons + judge(comparison, config.limits),
         notes=notes + _notes(challenger, champion, digest, len(records)),
+        trained_on=challenger.provenance.get("data"),
+        trained_on_digest=challenger.provenance.get("data_digest"),
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from pipelines.bootstrap import Interval, difference_intervals
 from pipelines.counting import Evaluation, count_images
 from pipelines.data.records import Record
 from pipelines.dataset import read_example
+from pipelines.object_evaluation import evaluate_objects, marks_objects, predict_objects
 
 _TIMED_PICTURES, _TIMED_ROUNDS = 20, 3
 
@@ -30,7 +32,7 @@ class UnsoundModel(ValueError):
 class Comparison:
     """What both are worth on the same pictures. Without a champion, `champion` and `differences` are empty and its latency None.
 
-    `differences` are challenger minus champion; `pictures_of` says in how many pictures people drew each class; latencies are
+    `differences` are challenger minus champion, of all but the metrics of objects; `pictures_of` says in how many pictures people drew each class; latencies are
     medians in seconds for one picture, engine torch on one thread.
     """
 
@@ -52,16 +54,18 @@ def compare(challenger: Segmenter, champion: Segmenter | None, records: Sequence
     """Both on the same records, at native resolution, with a bar that shows how far it is. Raises `UnsoundModel`."""
     check_sound(challenger, records[0])
     label_set = challenger.spec.label_set
+    both = [challenger, champion] if champion else [challenger]
     own = _evaluate(challenger, records, "challenger")
     other = _evaluate(champion, records, "champion") if champion else None
-    latencies_s = _latencies_s([challenger, champion] if champion else [challenger], records)
+    latencies_s = _latencies_s(both, records)
+    objects = _measure_objects(both, records)
     pictures_of = (own.images.regions[..., 0] + own.images.regions[..., 2] > 0).sum(axis=0)
     return Comparison(
         label_set=label_set,
         num_pictures=len(records),
         pictures_of=dict(zip(label_set.names, pictures_of.tolist())),
-        challenger=summarize(own.total, label_set),
-        champion=summarize(other.total, label_set) if other else {},
+        challenger=summarize(own.total, label_set) | objects[0],
+        champion=summarize(other.total, label_set) | objects[1] if other else {},
         differences=difference_intervals(own.images, other.images, label_set) if other else {},
         latency_s=latencies_s[0],
         champion_latency_s=latencies_s[1] if champion else None,
@@ -91,6 +95,16 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
+
+
+def _measure_objects(segmenters: list[Segmenter], records: Sequence[Record]) -> list[dict[str, float]]:
+    """Mask AP and more of each; nothing where one of them has no head for objects, or the data marks none."""
+    if not all(segmenter.spec.architecture.instances for segmenter in segmenters) or not marks_objects(records):
+        return [{} for _ in segmenters]
+    return [
+        evaluate_objects(records, segmenter.spec.label_set, partial(predict_objects, segmenter), num_threads=1).summary()
+        for segmenter in segmenters
+    ]
 
 
 def _latencies_s(segmenters: list[Segmenter], records: Sequence[Record]) -> list[float]:

@@ -17,7 +17,7 @@ class Limits:
     """How much worse than the champion a challenger may be."""
 
     max_class_drop: float = 0.05
-    """The most IoU that a class may lose, beyond noise."""
+    """The most IoU that a class may lose, beyond noise; the most mask AP that objects may lose."""
     max_slowdown: float = 1.5
     """The most time for a picture, as a multiple of the champion's."""
 
@@ -39,6 +39,9 @@ def judge(comparison: Comparison, limits: Limits) -> list[str]:
         for name in comparison.label_set.names
         if (change := comparison.differences.get(f"iou/{name}")) and _lost_class(comparison, name, change, limits)
     ]
+    lost_ap = comparison.champion.get("ap", 0) - comparison.challenger.get("ap", 0)
+    if lost_ap > limits.max_class_drop:
+        reasons.append(f"mask AP of objects fell by {lost_ap:.4f}, and {limits.max_class_drop:g} is allowed")
     if comparison.slowdown and comparison.slowdown > limits.max_slowdown:
         reasons.append(f"a picture takes {comparison.slowdown:.2f} times as long, and {limits.max_slowdown:g} is allowed")
     return reasons

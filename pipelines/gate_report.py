@@ -13,7 +13,8 @@ from pipelines.gate import Limits
 class Report:
     """What the gate found of one version. `comparison` is None where the version cannot be loaded or used: nothing can force that.
 
-    `champion` is the version compared with, None for the first one. `forced` is the reason of somebody who promotes it all the same.
+    `champion` is the version compared with, None for the first one. `forced` is the reason of somebody who promotes it all the same. `data` is what both
+    were compared on, `trained_on` what the version says that it was trained on.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Report:
     notes: list[str]
     forced: str | None
     at: str
+    trained_on: str | None = None
+    trained_on_digest: str | None = None
 
     @property
     def verdict(self) -> str:
@@ -73,7 +76,7 @@ def _table(comparison: Comparison) -> list[str]:
                 metric,
                 _number(comparison.champion.get(metric)),
                 _number(value),
-                f"{change.value:+.4f}" if change else "",
+                f"{value - comparison.champion[metric]:+.4f}" if metric in comparison.champion else "",
                 f"{change.low:+.4f} to {change.high:+.4f}" if change else "",
                 str(comparison.pictures_of[name]) if name else "",
             )

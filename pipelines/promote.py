@@ -99,6 +99,8 @@ def record(registry: Registry, report: Report, run_id: str | None) -> None:
         "gate.reasons": "; ".join(report.reasons) or "none",
         "gate.data": report.data or "none",
         "gate.data_digest": report.data_digest or "none",
+        "data.source": report.trained_on or "unknown",
+        "data.digest": report.trained_on_digest or "unknown",
     } | ({"gate.forced": report.forced} if report.verdict == "forced" else {})
     if run_id:
         folder = f"gate/{report.at.replace(':', '')}"  # of each examination its own

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from models.image import ImageHeader, ImageLimits, InvalidImage, decode_reduced, read_header
+from models.image import ImageHeader, ImageLimits, decode_reduced, read_header
 from models.label_set import LabelSet
 from pipelines.data.coco import CocoAnnotation
 from pipelines.data.findings import Finding
@@ -59,7 +59,7 @@ def examine(record: Record, label_set: LabelSet, input_size: tuple[int, int]) ->
         picture = decode_reduced(data, _SHORTEST_SIDE, _LIMITS)
     except FileNotFoundError:
         return _left_out(record, "missing-pair", f"{path.name} is named, but does not exist")
-    except (OSError, InvalidImage) as error:
+    except (OSError, ValueError) as error:  # ValueError: no image, or a name that no file can have
         return _left_out(record, "unreadable-image", str(error))
     findings, verdict = _misnamed(path, header), Verdict()
     try:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from models.fit import PAD_COLOR
-from pipelines.augmentation import AugmentationConfig, Pixels, augment, paste_objects, place, random_placement
+from pipelines.augmentation import AugmentationConfig, Pixels, augment, change_colors, paste_objects, place, random_placement
 
 STILL = AugmentationConfig(scale=(1, 1), turn_degrees=0, flip=False, color=0)
 
@@ -59,6 +59,18 @@ def test_pasted_objects_hide_what_is_under_them_and_are_objects_of_their_own():
 def test_a_donor_without_objects_gives_none():
     nothing = Pixels(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.int16))
     assert paste_objects(nothing, nothing, np.random.default_rng(0)) is nothing
+
+
+def test_colours_change_within_what_is_asked_for_and_nothing_else_does():
+    green = Pixels(np.full((4, 4, 3), (20, 160, 20), np.uint8), np.ones((4, 4), np.uint8), np.ones((4, 4), np.int16))
+    weights = np.array([0.299, 0.587, 0.114])
+    before = green.image[0, 0] @ weights
+    for seed in range(20):
+        changed = change_colors(green, AugmentationConfig(color=0.2), np.random.default_rng(seed))
+        assert (changed.image == changed.image[0, 0]).all() and (changed.mask == 1).all()
+        # one colour alone: contrast turns about its own brightness, so that only brightness and a little hue change it
+        assert 0.75 < changed.image[0, 0] @ weights / before < 1.25
+    assert change_colors(green, AugmentationConfig(color=0), np.random.default_rng(0)) is green
 
 
 @pytest.mark.parametrize("wrong", [{"scale": (0, 1)}, {"scale": (2, 1)}, {"turn_degrees": 200}, {"color": -0.1}, {"copy_paste": 1.5}])

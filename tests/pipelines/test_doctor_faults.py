@@ -86,6 +86,11 @@ def lost_photo(coco):
     coco.photo(1).unlink()
 
 
+def impossible_name(coco):
+    coco.content["train"]["images"][1]["file_name"] = "\0.jpg"
+    coco.photo(1).unlink()
+
+
 def new_photo(coco):
     coco.photo(1).with_name("1b.jpg").write_bytes(coco.photo(7).read_bytes()[:-2] + b"\xff\xd9")
 
@@ -171,6 +176,7 @@ COCO_FAULTS = {
     "spoiled-run-lengths": (spoiled_run_lengths, {"unreadable-annotation": ["1.jpg"]}),
     "unknown-category": (lambda coco: coco.add(1, outline(1), category_id=44), {"unknown-category": ["1.jpg"]}),
     "cut-photo": (cut_photo, {"unreadable-image": ["1.jpg"]}),
+    "impossible-name": (impossible_name, {"unreadable-image": ["\0.jpg"]}),
     "gif-named-jpg": (gif_named_jpg, {"misnamed-file": ["1.jpg"]}),
     "lost-photo": (lost_photo, {"missing-pair": ["1.jpg"]}),
     "annotation-of-nothing": (annotation_of_nothing, {"missing-pair": ["instances_train.json"]}),

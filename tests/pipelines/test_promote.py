@@ -71,7 +71,9 @@ class World:
 
     def register(self, network: NormalizedNetwork, spec: SegmenterSpec = SPEC, provenance: dict | None = None) -> int:
         experiment = self.client.get_experiment_by_name("gate").experiment_id
-        bundle = save_bundle(self.folder / "bundle", network, spec, {"data": self.data} if provenance is None else provenance)
+        bundle = save_bundle(
+            self.folder / "bundle", network, spec, {"data": self.data, "data_digest": "a digest"} if provenance is None else provenance
+        )
         run = TrackedRun(self.uri, self.client.create_run(experiment).info.run_id)
         return int(run.log_model(bundle, register_as=self.name, alias=None))
 
@@ -137,6 +139,8 @@ def test_a_better_version_becomes_champion_and_mlflow_tells_why(world, capsys):
     assert tags["gate.verdict"] == "passed"
     assert tags["gate.data"] == world.data
     assert len(tags["gate.data_digest"]) == 64
+    assert tags["data.source"] == world.data
+    assert tags["data.digest"] == "a digest"
     assert tags["champion.why"].startswith(f"{world.name} version 2 against version 1: passed")
     report = Path(mlflow.artifacts.download_artifacts(tags["gate.report"], tracking_uri=world.uri))
     assert "| miou " in report.read_text()
