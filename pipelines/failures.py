@@ -24,10 +24,11 @@ class StopOnBugs(UserCallback):
 
     def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
         """Called in Ray Train's controller; a `ControllerError` is what it does not try again."""
-        for _, error in sorted(worker_exceptions.items()):
+        for rank, error in sorted(worker_exceptions.items()):
             reason = lasting_reason(error)
             if reason is not None:
                 raise ControllerError(TrainingFailed(reason))
+            print(f"worker {rank} was lost ({_first_line(error)})", flush=True)
 
 
 def lasting_reason(error: BaseException) -> str | None:
