@@ -22,7 +22,6 @@ from deployments.problems import NotReady, UnknownModel
 from deployments.served_version import ServedVersion
 from deployments.serving_notes import ServingNotes
 from deployments.shelf import NoRoom, Shelf
-from deployments.watching import be_nice
 
 if TYPE_CHECKING:
     from deployments.shadow import Shadow
@@ -71,7 +70,7 @@ class Catalog:
             stop.set()
 
     def _follow(self, stop: threading.Event) -> None:
-        be_nice()
+        # At the requests' own priority: one that gives way would hold Python's lock while it waits for a busy processor.
         while not stop.wait(self._follow_every_s * random.uniform(1 - _JITTER, 1 + _JITTER)):
             for each in (*self, self.shadow) if self.shadow else self:
                 try:

@@ -105,7 +105,7 @@ class FollowedModel(NamedModel):
             self._notes.trouble(_blame(error), error)
 
     def _serve(self, version: RegisteredVersion, why: str, served: SegmenterSpec | None) -> None:
-        """From its last line on `version` answers. `served` is what clients know. Raises `VersionRefused`, `ModelNotFound`, `NoRoom`."""
+        """Lets `version` answer, once it may. `served` is what clients know. Raises `VersionRefused`, `ModelNotFound`, `NoRoom`."""
         if self._kept and self._kept.version == version and self._shelf.get(self._kept.key):
             key, self._kept = self._kept.key, None
         else:

@@ -190,6 +190,7 @@ class Registry:
         return _served(folder, str(version), uri)
 
     def download(self, uri: str, folder: Path | None) -> str:
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # not for a service's log
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)  # for models:/ its download heeds the process's setting only

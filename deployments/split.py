@@ -29,7 +29,6 @@ from deployments.query import Query
 from deployments.served_version import ServedVersion, VersionRefused, load_checked
 from deployments.shelf import NoRoom, Shelf
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
-from deployments.watching import be_nice
 from models.image import ImageLimits, InvalidImage
 from models.spec import read_spec
 
@@ -208,7 +207,7 @@ class Model:
         self._config, self._id = config, uuid.uuid4().hex
         self._shelf: Shelf[_HeldModel] = Shelf(config.model_memory_bytes)
         self._metrics = Metrics()
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load", initializer=be_nice)
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="load")
         self._housekeeping = asyncio.create_task(self._drop_unused())
         try:
             address = pinned(resolve(config.model_uri, config.tracking_uri))

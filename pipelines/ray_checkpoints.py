@@ -21,7 +21,7 @@ from pipelines.learner import Learner
 from pipelines.workers import Workers
 
 SCORE = "miou"  # the best checkpoint is the one that scores highest on `val`
-NO_SCORE = float("nan")  # of a checkpoint in mid-epoch: Ray Train keeps it while it is the latest
+NO_SCORE = -1.0  # of a checkpoint in mid-epoch: Ray Train keeps it while it is the latest (a NaN would be null in its list, and crash it)
 _LOOK_EVERY_S = 5.0  # the workers agree this often, for it takes them some milliseconds
 _EVERY_S_AT_THE_END = 10.0  # between checkpoints, from a node's notice until it is gone
 _FIRST_LOOK = 8  # steps, until it is known how long one takes

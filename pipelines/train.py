@@ -79,8 +79,11 @@ def main(config: TrainConfig) -> None:
             _show_at_work(bundle, data.splits["val"])
             number = run.log_model(bundle, register_as=name, alias=config.tracking.alias)
         run.describe_model(name, number, ModelCard(name, number, spec, data, SPLIT, report, provenance).markdown())
+    except KeyboardInterrupt:
+        run.end("KILLED")
+        raise
     except BaseException as error:
-        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", failure=reason_of(error))
+        run.end("FAILED", failure=reason_of(error))
         raise
     run.end("FINISHED")
     print(f"registered {name} version {number}; serve it with: serve run deployments.app:build_app model_uri=models:/{name}/{number}")

@@ -22,6 +22,7 @@ from pipelines.train_worker import TrainJob, train_worker
 _CHECKPOINTS_KEPT = 2  # the best ones; the latest is kept beside them
 # glibc would give a step's large tensors back to the kernel and fault them in again, a quarter of the time of 25 classes on CPUs.
 _KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+_QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # PyTorch would advise against the search for unused parameters in `Workers.share_gradients`
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's own list of checkpoints
 
 
@@ -53,7 +54,7 @@ def fit(config: TrainConfig, job: TrainJob, share: Share, name: str) -> ray.trai
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE),
             callbacks=[StopOnBugs()],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
-            worker_runtime_env={"env_vars": _KEEP_MEMORY},
+            worker_runtime_env={"env_vars": _KEEP_MEMORY | _QUIET},
         ),
     )
     try:
