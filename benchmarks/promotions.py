@@ -108,8 +108,9 @@ class Traffic:
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline:
             await asyncio.sleep(0.1)
-            others = max((each.ended for each in self.done if each.version != f"{NAME}/{version}"), default=0.0)
-            if self.done[-1].version == f"{NAME}/{version}" and time.perf_counter() - others > _AGREED_S:
+            answered = [each for each in self.done if each.status == 200]
+            others = max((each.ended for each in answered if each.version != f"{NAME}/{version}"), default=0.0)
+            if answered and answered[-1].version == f"{NAME}/{version}" and time.perf_counter() - others > _AGREED_S:
                 return others
         sys.exit(f"error: version {version} does not serve after {_PATIENCE_S} s; MLflow says: {self.registered.refusal(version)}")
 

@@ -101,6 +101,7 @@ def test_without_a_name_only_a_killed_run_of_the_same_training_is_gone_on_with(s
         ({}, TAGS, run_owner.this_process(), "is being trained by"),
         ({}, TAGS, "elsewhere 7 0.00", "add --resume if that one is gone"),
     ],
+    ids=["other options", "other files", "a process of this machine", "a process of another machine"],
 )
 def test_a_run_that_is_not_this_command_s_own_is_refused(store, change, tags, owner, reason):
     abandon(store, open_run(NAMED, "default", TAGS), owner or "{host} 999999 0.00")
