@@ -20,7 +20,7 @@ class TrainingFailed(RuntimeError):
 
 
 class StopOnBugs(UserCallback):
-    """Ends a training at once where starting its workers again would lead to the same failure."""
+    """Ends a training at once where starting its workers again would lead to the same failure; else says which was lost."""
 
     def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
         """Called in Ray Train's controller; a `ControllerError` is what it does not try again."""

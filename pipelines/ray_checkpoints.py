@@ -67,6 +67,7 @@ class RayCheckpoints:
                 Checkpoint.from_directory(tempfile.mkdtemp(prefix="maskworks-checkpoint-")),
                 checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
                 checkpoint_upload_fn=partial(self._write, snapshot),
+                delete_local_checkpoint_after_upload=False,  # `_write` does, also where it fails
             )
         else:
             ray.train.report(metrics, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)

@@ -40,7 +40,7 @@ class TrainJob:
 
 def train_worker(job: TrainJob) -> None:
     """Trains from the last good checkpoint, or from the start, to the last epoch; a traceback of what stops it goes to the run."""
-    logging.getLogger().setLevel(logging.WARNING)  # else Ray Train prints every report whole
+    logging.getLogger().setLevel(logging.CRITICAL)  # else Ray Train prints every report whole, and the traceback of a full disk
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     try:
