@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import ray.exceptions
 import torch
@@ -23,10 +24,11 @@ class StopOnBugs(UserCallback):
 
     def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
         """Called in Ray Train's controller; a `ControllerError` is what it does not try again."""
-        for _, error in sorted(worker_exceptions.items()):
+        for rank, error in sorted(worker_exceptions.items()):
             reason = lasting_reason(error)
             if reason is not None:
                 raise ControllerError(TrainingFailed(reason))
+            print(f"worker {rank} was lost ({_first_line(error)})", flush=True)
 
 
 def lasting_reason(error: BaseException) -> str | None:
@@ -36,7 +38,8 @@ def lasting_reason(error: BaseException) -> str | None:
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is too small; lower --micro-batch-size or --input-size, or set --precision bf16"
     if isinstance(error, OSError) and error.errno in _NO_PLACE:
-        return f"the checkpoint could not be written ({error.strerror}: {error.filename}); make room or correct --storage. The last good checkpoint is kept"
+        what = os.strerror(error.errno) + (f": {error.filename}" if error.filename else "")
+        return f"a checkpoint could not be written ({what}); make room or correct --storage. The last good checkpoint is kept"
     if isinstance(error, _BUGS):
         return f"{type(error).__name__}: {error} (the run's failures/ in MLflow hold the traceback)"
     return None

@@ -53,7 +53,7 @@ def fit(config: TrainConfig, job: TrainJob, share: Share, name: str) -> ray.trai
             failure_config=ray.train.FailureConfig(max_failures=config.scale.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE),
             callbacks=[StopOnBugs()],
-            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),  # tracebacks go to the run, `StopOnBugs` says the rest
             worker_runtime_env={"env_vars": _KEEP_MEMORY | _QUIET},
         ),
     )
