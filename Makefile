@@ -6,6 +6,7 @@ demo: .venv/installed  ## train on drawn shelf scenes, serve the model, send it 
 test: .venv/installed  ## all tests
 	@.venv/bin/python -m ruff check --quiet .
 	@.venv/bin/python -m pytest -n 2 --dist loadfile -m "not ray and not browser"
+	@.venv/bin/python -m pytest -m browser
 	@.venv/bin/python -m pytest -m ray
 
 test-fast: .venv/installed  ## the tests that start no Ray and no browser and are not slow, in under a minute

@@ -30,7 +30,8 @@ SERVICE = "http://127.0.0.1:8000"
 PARTS = ROOT / "deployments/page_parts"
 SAMPLES = {path.stem.replace("-", " ").capitalize(): path for path in sorted((PARTS / "samples").glob("*.jpg"))}
 TYPES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
-LOOK_EVERY_S = 0.25  # at photos that are under way
+QUICK_S = 0.4
+LOOK_EVERY_S = 0.15  # at photos that are under way
 KNOCK_EVERY_S = 2  # at a service that is away
 KNOCK_S = 5  # for it to say what it is
 PATIENCE_S = 60  # for an answer
@@ -89,12 +90,19 @@ def served_models(url: str) -> list[str]:
 
 
 def describe(url: str, name: str | None) -> dict:
-    """The model's own words; kept until another version answers, so that results stay on the page when the service goes away."""
+    """The model's own words. They are kept until another version answers, and when the service goes away, so that results stay."""
+    known_name, known = st.session_state.get("described", (None, None))
+    is_known = known is not None and known_name == name
     desk = st.session_state.get("desk")
-    key = f"model {name} {desk and desk.version}"
-    if key not in st.session_state:
-        st.session_state[key] = client_of(url, KNOCK_S).model(name)
-    return st.session_state[key]
+    if is_known and desk and desk.version in (None, known["model_version"]):
+        return known
+    try:
+        known = client_of(url, KNOCK_S).model(name)
+    except ServiceError:
+        if not is_known:
+            raise
+    st.session_state.described = name, known
+    return known
 
 
 def knock(url: str, error: ServiceError) -> None:
@@ -162,7 +170,9 @@ def offer_samples(*, with_pictures: bool) -> None:
 
 def show_results(desk: Desk, patient: Client, model: dict) -> None:
     """All that is known of the photos, which are sent on meanwhile."""
-    desk.move_on()
+    if desk.move_on():
+        desk.wait(QUICK_S)  # most answers come within it, and are shown at once
+        desk.move_on()
     if desk.under_way:
         st.fragment(watch, run_every=LOOK_EVERY_S)(desk)
     photo = choose_photo(desk.photos, words_of) if len(desk.photos) > 1 else next(iter(desk.photos.values()))
@@ -174,6 +184,8 @@ def show_results(desk: Desk, patient: Client, model: dict) -> None:
     if photo.answer:
         st.caption(f"{plain(photo.source.name)} · answered in {photo.took_s:.2f} s by **{plain(photo.answer['model_version'])}**")
         st.subheader("Take it along", anchor=False)
+        if least_score():
+            st.caption(f"With the objects that are at least {least_score():.0%} sure.")
         offer_counts([each for each in desk.photos.values() if each.answer], least_score())
         wishes = {"model": desk.model, "min_score": least_score() or None, "name": photo.source.name}
         offer_downloads(photo.source, model, partial(patient.segment, photo.source.data, **wishes))

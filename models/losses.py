@@ -19,7 +19,7 @@ class LossOptions:
     """How much more a pixel counts in the narrowest gaps between regions: U-Net's weight map, 10 in the paper."""
     border_sigma: float = 5.0
     """How wide gaps may be to count more, in pixels of the model's input."""
-    centre_weight: float = 100.0
+    centre_weight: float = 20.0
     """Of the mean squared error of the centres of objects, with --instances."""
     offset_weight: float = 1.0
     """Of the mean absolute error of the way to the centre, with --instances."""

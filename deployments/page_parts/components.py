@@ -31,7 +31,7 @@ def show_photo(photo: Photo, model: dict, words: str | None, on_confidence: Call
     """The decoded photo, with the answer where there is one, else with `words` over it. Asks for the confidence when it is to be shown."""
     height, width = photo.preview.shape[:2]
     data = {
-        "id": f"{photo.source.id} {photo.answer is not None}",
+        "id": f"{photo.source.id} {photo.answer and photo.answer['model_version']}",
         "name": photo.source.name,
         "width": width,
         "height": height,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import cv2
@@ -103,6 +103,10 @@ class Desk:
                 self._settle(photo)
         before, self._seen = self._seen, [photo.state for photo in self.photos.values()]
         return before != self._seen
+
+    def wait(self, duration_s: float) -> None:
+        """Until an attempt has ended, at most so long."""
+        wait([photo.attempt for photo in self.under_way if photo.attempt], duration_s, FIRST_COMPLETED)
 
     @property
     def under_way(self) -> list[Photo]:

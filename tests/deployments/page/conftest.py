@@ -20,11 +20,9 @@ import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from deployments.api import Api, create_app
-from deployments.catalog import build_catalog
-from deployments.config import AppConfig
-from deployments.metrics import Metrics
-from deployments.served_version import load_version
+from deployments.config import ModelEntry
 from tests.deployments.conftest import serving
+from tests.deployments.test_several_models import api_with
 
 ROOT = Path(__file__).parents[3]
 COMMAND = re.search(r"streamlit run deployments/page.py http\S+", (ROOT / "README.md").read_text())[0]
@@ -105,14 +103,9 @@ def page_api(bundle_folder: Path) -> Api:
     return api_of(bundle_folder)
 
 
-def api_of(model_uri: Path | str, *, num_places: int = 64, **settings) -> Api:
+def api_of(model_uri: Path | str, models: dict[str, ModelEntry] | None = None, *, num_places: int = 64) -> Api:
     """The interface with room for real photos."""
-    limits = {"max_body_bytes": 4 * 2**20, "max_pixels": MAX_PIXELS}
-    config = AppConfig(model_uri=str(model_uri), codec_threads=2, max_waiting=num_places, **limits, **settings)
-    metrics = Metrics()
-    catalog = build_catalog(config, load_version, metrics)
-    catalog.default.start()
-    return Api(catalog, config, metrics)
+    return api_with(str(model_uri), models or {}, max_waiting=num_places, max_body_bytes=4 * 2**20, max_pixels=MAX_PIXELS)
 
 
 @pytest.fixture
