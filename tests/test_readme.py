@@ -31,6 +31,7 @@ SERVERS = {  # started and left running until the section ends, once they answer
 }
 PATIENCE_S = 300
 STOP_S = 20
+NOT_YET = "No available agent to submit job, please try again later"  # what Ray says to who types faster than a cluster starts
 
 
 def commands(section: str, language: str) -> list[str]:
@@ -57,17 +58,17 @@ class Shell:
         return self._serve(line, ready) if ready else self._run(line)
 
     def _run(self, line: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", line],
-            env=self.environment,
-            cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=PATIENCE_S,
-        )
+        deadline = time.monotonic() + PATIENCE_S
+        done = self._end_of(line)
+        while NOT_YET in done.stdout and time.monotonic() < deadline:
+            time.sleep(1)
+            done = self._end_of(line)
         assert done.returncode == 0, f"{line}\n{done.stdout}"
         return done.stdout
+
+    def _end_of(self, line: str) -> subprocess.CompletedProcess:
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.run(["bash", "-c", line], env=self.environment, cwd=ROOT, text=True, timeout=PATIENCE_S, **piped)
 
     def _serve(self, line: str, ready: str) -> str:
         log = Path(self.environment["MASKWORKS_HOME"]) / f"server-{len(self.servers)}.log"

@@ -48,7 +48,8 @@ class Training:
     def start(self, *options: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "pipelines.train", "--data", f"scenes:{self.scenes}", "--input-size", "64", "64"]
         quick = ["--global-batch-size", "2", "--epochs", "3", "--run-name", "small"]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))} | {"MASKWORKS_HOME": str(self.home)}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_"))}
+        environment |= {"MASKWORKS_HOME": str(self.home), "COLUMNS": "200"}  # sentences on one line
         return subprocess.Popen(
             [*command, *quick, *options], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -170,7 +171,8 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once_with_its_reason(training)
     said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "error: the loss of epoch 1 is not a number any more; lower --learning-rate from 1e+30" in said
-    assert "Traceback" not in said
+    ours = [line for line in said.splitlines() if "(PlacementGroupCleaner" not in line]  # Ray's own, ended in mid-work
+    assert not any("Traceback" in line for line in ours), said
     (run,) = training.runs()
     assert run.info.status == "FAILED"
     assert "lower --learning-rate" in run.data.tags["failure"]
