@@ -184,11 +184,10 @@ def show_results(desk: Desk, patient: Client, model: dict) -> None:
     if photo.answer:
         st.caption(f"{plain(photo.source.name)} · answered in {photo.took_s:.2f} s by **{plain(photo.answer['model_version'])}**")
         st.subheader("Take it along", anchor=False)
-        if least_score():
-            st.caption(f"With the objects that are at least {least_score():.0%} sure.")
         offer_counts([each for each in desk.photos.values() if each.answer], least_score())
         wishes = {"model": desk.model, "min_score": least_score() or None, "name": photo.source.name}
         offer_downloads(photo.source, model, partial(patient.segment, photo.source.data, **wishes))
+        st.caption(f"Files hold the objects that are at least {least_score():.0%} sure." if least_score() else "Files hold all objects.")
 
 
 def watch(desk: Desk) -> None:

@@ -31,6 +31,7 @@ def shown(page, photo):
     give(page, ("shelf.jpg", photo))
     answered(page, "shelf.jpg")
     page.get_by_role("slider", name="sure").press("Home")  # an untrained model is sure of nothing
+    expect(page.get_by_text("Files hold all objects.")).to_be_visible()
     return page
 
 
@@ -156,6 +157,7 @@ def test_the_confidence_is_fetched_when_it_is_wanted(shown, service, photo):
 def test_every_format_can_be_taken_along(shown, service, photo):
     formats = [each["name"] for each in requests.get(f"{service}/v1/model", timeout=5).json()["formats"]]
     for name in formats:
+        shown.wait_for_timeout(120)  # Chromium drops what is over ten downloads in a second
         with shown.expect_download() as started:
             shown.get_by_role("button", name=TITLES[name], exact=True).click()
         assert started.value.suggested_filename.startswith(f"shelf-{name}.")
