@@ -64,6 +64,9 @@ class OneThread:
 class Batcher:
     """Runs `run` for a batch at a time, or for `num_at_once`: a device works on one batch, and memory holds two.
 
+    Where several run, the next one waits until it is as large as those on average, or alone: small ones come back early, and would
+    leave again as small, however much waits. What comes to an idle one all at once is shared out.
+
     `run` takes a list and returns a value or an exception for each item; it is cancelled where nobody waits for any of them. To be used
     from one event loop.
     """
@@ -75,6 +78,7 @@ class Batcher:
         self._interactive: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
         self._workers: set[asyncio.Task] = set()
+        self._num_batches = self._num_items = 0  # that run
 
     async def submit(self, item: Any, *, bulk: bool = False, deadline: float = math.inf) -> Outcome:
         """Raises what `run` returned as the item's exception, or `DeadlinePassed` where its turn came after `deadline`.
@@ -84,23 +88,31 @@ class Batcher:
         outcome = asyncio.get_running_loop().create_future()
         lane = self._bulk if bulk else self._interactive
         lane.append(_Waiting(item, time.perf_counter(), deadline, outcome))
-        if len(self._workers) < self._num_at_once:  # in no request's context, since it works for others too
+        if len(self._workers) < self._num_at_once and self._is_due():  # in no request's context, since it works for others too
             self._workers.add(asyncio.create_task(self._work(), context=Context()))
         return await outcome
 
     async def _work(self) -> None:
         try:
-            if self._wait_s and len(self._interactive) + len(self._bulk) < self._max_batch_size:
+            if self._wait_s and self._num_waiting < self._max_batch_size:
                 await asyncio.sleep(self._wait_s)
-            while batch := self._next_batch():
+            while self._is_due() and (batch := self._next_batch()):
                 await self._answer(batch)
         finally:
             self._workers.discard(asyncio.current_task())
 
+    @property
+    def _num_waiting(self) -> int:
+        return len(self._interactive) + len(self._bulk)
+
+    def _is_due(self) -> bool:
+        return self._num_waiting * self._num_batches >= self._num_items
+
     def _next_batch(self) -> list[_Waiting]:
-        for_bulk = self._take(self._bulk, 1) if self._max_batch_size > 1 else []
-        batch = self._take(self._interactive, self._max_batch_size - len(for_bulk))
-        batch += for_bulk + self._take(self._bulk, self._max_batch_size - len(batch) - len(for_bulk))
+        most = self._max_batch_size if self._num_batches else min(self._max_batch_size, math.ceil(self._num_waiting / self._num_at_once))
+        for_bulk = self._take(self._bulk, 1) if most > 1 else []
+        batch = self._take(self._interactive, most - len(for_bulk))
+        batch += for_bulk + self._take(self._bulk, most - len(batch) - len(for_bulk))
         return batch
 
     def _take(self, lane: deque[_Waiting], most: int) -> list[_Waiting]:
@@ -121,7 +133,9 @@ class Batcher:
         run = asyncio.ensure_future(self._run([each.item for each in batch]))
         for each in batch:
             each.outcome.add_done_callback(partial(_stop_unless_wanted, run, batch))
+        self._num_batches, self._num_items = self._num_batches + 1, self._num_items + len(batch)
         await asyncio.wait([run])
+        self._num_batches, self._num_items = self._num_batches - 1, self._num_items - len(batch)
         run_s = time.perf_counter() - start
         for each, value in zip(batch, _values(run, len(batch)), strict=True):
             if each.outcome.done():

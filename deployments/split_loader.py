@@ -14,7 +14,7 @@ from models.spec import read_spec
 
 _ROUNDS = 10  # of asking replicas of the model to try a version, in the hope to reach all
 _PREPARED_WITHIN_S = 300
-_GROUPS_PER_MODEL = 2  # on their way from one ingress: one that the model computes and one before or behind it
+_GROUPS_OUTSIDE_MODEL = 1  # on its way from one ingress, before or behind the model, beside one for each replica of the model
 
 
 class SplitLoader:
@@ -31,7 +31,7 @@ class SplitLoader:
         asked = Asked(model.uri, config.image_limits)
         trial = self._try_everywhere(asked, champion and champion.model.uri, must_have_golden)
         asyncio.run_coroutine_threadsafe(trial, self._loop).result(_PREPARED_WITHIN_S)
-        num_groups = _GROUPS_PER_MODEL * self._num_model_replicas
+        num_groups = self._num_model_replicas + _GROUPS_OUTSIDE_MODEL
         return ServedVersion(model, spec, SplitGraph(self._stages, asked, config.max_batch_size, num_groups))
 
     async def _try_everywhere(self, asked: Asked, champion_uri: str | None, must_have_golden: bool) -> None:
