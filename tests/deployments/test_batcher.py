@@ -209,3 +209,65 @@ def test_several_runs_at_a_time_share_what_waits():
 
     asyncio.run(main())
     assert batches == [[0], [1], [2, 3], [4]]
+
+
+class Gate:
+    """A run at a time ends for each `release`."""
+
+    def __init__(self) -> None:
+        self.batches, self._ends = [], []
+
+    async def __call__(self, items):
+        self.batches.append(items)
+        self._ends.append(asyncio.Event())
+        await self._ends[-1].wait()
+        return items
+
+    async def release(self, index: int) -> None:
+        self._ends[index].set()
+        await settled()
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_beside_large_batches_a_small_one_waits_for_company():
+    gate = Gate()
+
+    async def main():
+        batcher = Batcher(gate, max_batch_size=4, num_at_once=2)
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in range(8)]
+        await settled()
+        assert gate.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]  # shared out
+        tasks += [asyncio.create_task(batcher.submit(item)) for item in (8, 9, 10)]
+        await gate.release(0)
+        assert len(gate.batches) == 2  # three are fewer than four
+        tasks.append(asyncio.create_task(batcher.submit(11)))
+        await settled()
+        assert gate.batches[2:] == [[8, 9, 10, 11]]
+        tasks.append(asyncio.create_task(batcher.submit(12)))
+        await gate.release(1)
+        assert len(gate.batches) == 3
+        await gate.release(2)
+        assert gate.batches[3:] == [[12]]  # alone, it waits for nobody
+        await gate.release(3)
+        assert [each.value for each in await asyncio.gather(*tasks)] == list(range(13))
+
+    asyncio.run(main())
+
+
+def test_what_comes_all_at_once_is_shared_out():
+    gate = Gate()
+
+    async def main():
+        batcher = Batcher(gate, max_batch_size=8, num_at_once=2)
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in range(6)]
+        await settled()
+        assert gate.batches == [[0, 1, 2], [3, 4, 5]]
+        for index in range(2):
+            await gate.release(index)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
