@@ -29,6 +29,7 @@ class PromotionRefused(ValueError):
     """A version that does not become champion, or a rollback that has nowhere to go."""
 
 
+_NICE = 19  # a service on this machine goes first
 REFUSALS = (PromotionRefused, RegistryError, InvalidBundle, InvalidData, OSError)
 
 
@@ -128,6 +129,7 @@ def roll_back(registry: Registry) -> str:
 
 if __name__ == "__main__":
     config = tyro.cli(PromoteConfig, description=__doc__)
+    os.nice(_NICE)
     try:
         main(config)
     except REFUSALS as error:
