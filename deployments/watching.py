@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,8 +50,3 @@ class Watch:
         except Exception:
             logger.exception("an image could not be measured; its answer is not touched")
         self._next = start + (time.thread_time() - cpu_start) / _BUDGET
-
-
-def be_nice() -> None:
-    """Lets all threads of normal priority go before this one."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
