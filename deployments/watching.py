@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from deployments.giving_way import be_nice
 from models.fit import InputImage
 from models.label_set import LabelSet
 from models.prediction import Prediction
