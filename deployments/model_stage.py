@@ -13,6 +13,7 @@ import torch
 
 from deployments.batcher import Batcher, OneThread, Outcome
 from deployments.config import AppConfig
+from deployments.giving_way import GiveWay, at_once
 from deployments.model_source import ServedModel
 from deployments.query import Query
 from deployments.stages import Predicted, Prepared
@@ -22,9 +23,11 @@ from models.engines import EngineOptions
 from models.fit import InputImage, fit_image
 from models.prediction import Prediction
 from models.segmenter import Segmenter
+from models.spec import SegmenterSpec
 from models.tiling import TiledImage, blend_tiles
 
 T = TypeVar("T")
+_ENGINES_OF_PROCESSES = ("torch", "torch_bf16")  # what they prepare for a batch size serves every model of the process
 _MAX_TILED = 2  # tiled images at a time, whose blend is in memory until all their tiles are done
 
 
@@ -38,11 +41,14 @@ class ModelStage:
     watch: Watch | None = None
     """Sees every batch, where the bundle says what to compare with."""
 
-    def __init__(self, segmenter: Segmenter, num_threads: int, max_batch_size: int) -> None:
+    def __init__(self, segmenter: Segmenter, num_threads: int, max_batch_size: int, give_way: GiveWay = at_once) -> None:
+        """`give_way` is called before each size."""
         self.segmenter = segmenter
         torch.set_num_threads(num_threads)
         cv2.setNumThreads(1)
-        self._warm_up(max_batch_size)
+        for batch_size in range(1, max_batch_size + 1):
+            give_way()
+            self.segmenter.predict([self.blank] * batch_size)
 
     def __call__(self, images: Sequence[InputImage]) -> list[Prediction | Exception]:
         outcome = self._try(images)
@@ -68,16 +74,19 @@ class ModelStage:
         spec = self.segmenter.spec
         return fit_image(np.zeros((*spec.input_size, 3), np.uint8), spec.input_size, spec.fit_rule)
 
-    def _warm_up(self, max_batch_size: int) -> None:
-        for batch_size in range(1, max_batch_size + 1):
-            self.segmenter.predict([self.blank] * batch_size)
 
-
-def load_stage(served: ServedModel, config: AppConfig) -> ModelStage:
-    """The model on the configured device and engine, warm."""
+def load_stage(served: ServedModel, config: AppConfig, warm: SegmenterSpec | None = None, give_way: GiveWay = at_once) -> ModelStage:
+    """The model on the configured device and engine, warm. `warm`: the spec of one that is so in this process already."""
+    give_way()
     engine = EngineOptions(config.engine, config.model_threads, config.min_parity)
     segmenter = load_bundle(served.folder, "cuda" if config.num_gpus else "cpu", engine)
-    return ModelStage(segmenter, config.model_threads, config.max_batch_size)
+    is_prepared = warm is not None and config.engine in _ENGINES_OF_PROCESSES and _network_of(warm) == _network_of(segmenter.spec)
+    return ModelStage(segmenter, config.model_threads, 1 if is_prepared else config.max_batch_size, give_way)
+
+
+def _network_of(spec: SegmenterSpec) -> tuple[object, ...]:
+    """What decides the shapes that are computed."""
+    return spec.architecture, spec.input_size, len(spec.label_set)
 
 
 class BatchedModel:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deployments.config import AppConfig
+from deployments.giving_way import Champion, GiveWay, loading_beside
 from deployments.graph import Graph
 from deployments.metrics import Metrics
 from deployments.model_source import ServedModel, name_and_number
@@ -73,21 +74,32 @@ def load_version(
     config: AppConfig, model: ServedModel, champion: ServedVersion | None, must_have_golden: bool, *, metrics: Metrics
 ) -> ServedVersion:
     """The version with all stages in this process. Raises `VersionRefused`."""
-    stage, forward_s = load_checked(config, model, champion and champion.forward_s, must_have_golden, metrics)
+    stage, forward_s = load_checked(config, model, champion, must_have_golden, metrics)
     return ServedVersion(model, stage.segmenter.spec, build_graph(model, config, stage), forward_s, model.num_bytes)
 
 
 def load_checked(
-    config: AppConfig, model: ServedModel, champion_forward_s: float | None, must_have_golden: bool, metrics: Metrics | None
+    config: AppConfig, model: ServedModel, champion: Champion | None, must_have_golden: bool, metrics: Metrics | None
 ) -> tuple[ModelStage, float]:
     """The model, warm, and its `forward_s`, once its golden pictures and its pace were found right. Raises `VersionRefused`.
 
-    It is watched for drift where there are `metrics` to tell.
+    Where a champion answers meanwhile, its requests go first. The model is watched for drift where there are `metrics` to tell.
     """
+    with loading_beside(champion) as give_way:
+        stage = _load(config, model, champion, metrics, give_way)
+        _check_golden(model, stage, give_way, must_have=must_have_golden)
+        forward_s = _forward_s(stage, give_way, on_gpu=bool(config.num_gpus))
+    if champion and champion.forward_s and forward_s > config.max_slowdown * champion.forward_s:
+        times = f"{1e3 * forward_s:.1f} ms for an image, the served version {1e3 * champion.forward_s:.1f} ms"
+        raise VersionRefused("slow", f"{model.version} takes {times}, and max_slowdown allows {config.max_slowdown:g} times that")
+    return stage, forward_s
+
+
+def _load(config: AppConfig, model: ServedModel, champion: Champion | None, metrics: Metrics | None, give_way: GiveWay) -> ModelStage:
     from deployments.model_stage import load_stage  # brings torch, which the other placement's ingress has no use for
 
     try:
-        stage = load_stage(model, config)
+        stage = load_stage(model, config, warm=champion and champion.spec, give_way=give_way)
         stage.watch = _watch(model, stage.segmenter.spec.label_set, metrics)
     except EngineRefused as error:
         raise VersionRefused("engine", str(error), is_its_own=False) from error
@@ -95,12 +107,7 @@ def load_checked(
         raise VersionRefused("unloadable", str(error)) from error
     except (RuntimeError, ValueError, MemoryError) as error:
         raise VersionRefused("unloadable", f"{model.version} cannot compute a blank image ({error}); train again") from error
-    _check_golden(model, stage, must_have=must_have_golden)
-    forward_s = _forward_s(stage, on_gpu=bool(config.num_gpus))
-    if champion_forward_s and forward_s > config.max_slowdown * champion_forward_s:
-        times = f"{1e3 * forward_s:.1f} ms for an image, the served version {1e3 * champion_forward_s:.1f} ms"
-        raise VersionRefused("slow", f"{model.version} takes {times}, and max_slowdown allows {config.max_slowdown:g} times that")
-    return stage, forward_s
+    return stage
 
 
 def _watch(model: ServedModel, label_set: LabelSet, metrics: Metrics | None) -> Watch | None:
@@ -133,13 +140,13 @@ def build_graph(model: ServedModel, config: AppConfig, stage: ModelStage) -> Gra
     return FusedGraph(model, config, stage) if config.num_codec_threads else OneThreadGraph(model, config, stage)
 
 
-def _check_golden(model: ServedModel, stage: ModelStage, *, must_have: bool) -> None:
+def _check_golden(model: ServedModel, stage: ModelStage, give_way: GiveWay, *, must_have: bool) -> None:
     if model.golden is None:
         if must_have:
             raise VersionRefused("golden", f"{model.version} has no golden pictures to try it on; promote it with pipelines.promote")
         return
     try:
-        agreement = check_golden(model.golden, stage.segmenter)
+        agreement = check_golden(model.golden, stage.segmenter, before_each=give_way)
     except GoldenMissing as error:
         raise VersionRefused("golden", str(error)) from error
     except Exception as error:  # whatever a network raises
@@ -148,11 +155,12 @@ def _check_golden(model: ServedModel, stage: ModelStage, *, must_have: bool) -> 
         raise VersionRefused("golden", f"{model.version} does not give the masks that it was promoted with: {agreement}")
 
 
-def _forward_s(stage: ModelStage, *, on_gpu: bool) -> float:
+def _forward_s(stage: ModelStage, give_way: GiveWay, *, on_gpu: bool) -> float:
     """Processor time, which others that are busy do not lengthen; a GPU's work shows in wall-clock time only."""
     clock = time.perf_counter if on_gpu else time.thread_time
     times_s = []
     for _ in range(_ROUNDS):
+        give_way()
         start = clock()
         stage.segmenter.predict([stage.blank])
         times_s.append(clock() - start)

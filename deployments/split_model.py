@@ -18,6 +18,7 @@ from deployments.served_version import VersionRefused, load_checked
 from deployments.shelf import NoRoom, Shelf
 from deployments.split_stages import Asked, advance
 from deployments.stages import Predicted, Prepared
+from models.spec import SegmenterSpec
 
 if TYPE_CHECKING:
     from deployments.model_stage import BatchedModel
@@ -43,6 +44,10 @@ class _HeldModel:
     num_bytes: int
     num_inside: int = field(default=0, init=False)
     stays: bool = field(default=False, init=False)
+
+    @property
+    def spec(self) -> SegmenterSpec:
+        return self.model.spec
 
 
 class Model:
@@ -99,7 +104,7 @@ class Model:
         champion = champion_uri and self._shelf.get(champion_uri)
         model = fetch_bundle(uri, self._config.tracking_uri)
         self._shelf.make_room(model.num_bytes, keep={champion_uri})
-        stage, forward_s = load_checked(self._config, model, champion and champion.forward_s, must_have_golden, self._metrics)
+        stage, forward_s = load_checked(self._config, model, champion, must_have_golden, self._metrics)
         held = _HeldModel(BatchedModel(stage, self._config), forward_s, model.num_bytes)
         self._shelf.put(uri, held)
         return held

@@ -13,7 +13,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,12 +88,16 @@ def write_golden(folder: Path, segmenter: Segmenter, photos: Sequence[bytes]) ->
     return draft.rename(folder)
 
 
-def check_golden(folder: Path, segmenter: Segmenter) -> Agreement:
-    """How well `segmenter` repeats the masks in `folder`, all pixels of all pictures counted together. Raises `GoldenMissing`."""
+def check_golden(folder: Path, segmenter: Segmenter, before_each: Callable[[], None] = lambda: None) -> Agreement:
+    """How well `segmenter` repeats the masks in `folder`, all pixels of all pictures counted together. Raises `GoldenMissing`.
+
+    `before_each` is called before each picture.
+    """
     index, pictures = _read(folder)
     num_classes = len(segmenter.spec.label_set)
     counts = np.zeros((num_classes, num_classes), np.int64)
     for photo, mask in pictures:
+        before_each()
         given = _mask_of(segmenter, photo)
         if mask.shape != given.shape or mask.max() >= num_classes:
             raise GoldenMissing(f"{folder}: a mask does not fit its photo or the model's {num_classes} classes; write the pictures again")

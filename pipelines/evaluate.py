@@ -45,6 +45,8 @@ class EvaluateConfig:
     data: str
     """oxford_pets:PATH, coco:PATH, masks:PATH or scenes."""
     split: str = "val"
+    repair: bool = False
+    """Apply the doctor's safe remedies to what is read, as a training with --repair does; no file is changed."""
     model: str | None = None
     """A bundle: its directory, runs:/<id>/model, models:/<name>/<version> or models:/<name>@<alias>."""
     service: str | None = None
@@ -90,7 +92,7 @@ class Measured:
 
 def main(config: EvaluateConfig) -> None:
     """Prints the metrics."""
-    data = read_data(config.data)
+    data = read_data(config.data, repair=config.repair)
     if config.split not in data.splits:
         raise InvalidData(f"{config.data} has no split {config.split!r}; choose one of {', '.join(data.splits)}")
     if config.rand_error_class not in (None, *data.label_set.names):

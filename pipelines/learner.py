@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from models.engines.bfloat16 import computes_bfloat16
 from models.losses import training_loss
 from models.spec import SegmenterSpec
 from models.unet import NormalizedNetwork, build_network
@@ -124,7 +125,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16: as asked, or where `auto` finds hardware for it."""
     if precision != "auto":
         return precision == "bf16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+    return computes_bfloat16(device)
 
 
 def _micro_batches(batch: Example, size: int | None) -> Iterator[Example]:

@@ -23,7 +23,7 @@ class Bfloat16Engine(EagerEngine):
 
 def load_bfloat16(network: NormalizedNetwork, spec: SegmenterSpec, device: torch.device | str, options: EngineOptions) -> Bfloat16Engine:
     """The engine, after it has shown on a few drawn images that it agrees with eager. Raises `EngineRefused`."""
-    if not _is_native(torch.device(device)):
+    if not computes_bfloat16(torch.device(device)):
         raise EngineRefused(
             f"engine torch_bf16 needs hardware that computes bfloat16, and this {torch.device(device).type} does not; serve with engine=torch"
         )
@@ -33,7 +33,8 @@ def load_bfloat16(network: NormalizedNetwork, spec: SegmenterSpec, device: torch
     return engine
 
 
-def _is_native(device: torch.device) -> bool:
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware has instructions for it; elsewhere it is emulated, slowly."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()

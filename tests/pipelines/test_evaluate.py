@@ -211,6 +211,23 @@ def test_the_command_prints_metrics_with_intervals_and_rules_and_writes_json(pet
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 
 
+def test_a_repair_counts_photos_whose_masks_can_only_be_read_with_it(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("images", "masks", "predicted"):
+        (tmp_path / name).mkdir()
+    for i in range(5):
+        Image.fromarray(random.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / f"images/{i}.png")
+        mask = random.integers(0, 2, (40, 50), dtype=np.uint8)
+        Image.fromarray(255 * mask).save(tmp_path / f"masks/{i}.png")
+        Image.fromarray(mask).save(tmp_path / f"predicted/{i}.png")
+    (tmp_path / "labels.txt").write_text("background\ncell\n")
+    command = {"data": f"masks:{tmp_path}", "split": "train", "predictions": tmp_path / "predicted"}
+    main(EvaluateConfig(**command, repair=True, json_file=tmp_path / "metrics.json"))
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]["miou"] == 1
+    with pytest.raises(InvalidData):
+        main(EvaluateConfig(**command))
+
+
 def test_a_table_shows_each_metric_with_its_interval_and_each_class(records, pet_labels):
     counts = SegmentationCounts.of(np.array([[0, 0, 1, 1]], np.uint8), np.array([[0, 1, 1, 1]], np.uint8), 3)
     report = Report.of(Evaluation.of([counts], pet_labels), records[:1], pet_labels)
