@@ -87,16 +87,16 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
         while (sent := time.perf_counter()) < start + seconds:
             writer.write(request)
             try:
-                status = (await read_answer(reader)).status
+                answer = await read_answer(reader)
             except (asyncio.IncompleteReadError, ConnectionError):
-                failures.append(0)
-                writer.close()
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                continue
-            if status == 200:
+                answer = _HUNG_UP
+            if answer.status == 200:
                 latencies_s.append(time.perf_counter() - sent)
             else:
-                failures.append(status)
+                failures.append(answer.status)
+            if answer.ends_connection:  # as HAProxy asks for when it takes in a new replica
+                writer.close()
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.close()
 
     await asyncio.gather(*(client() for _ in range(connections)))
@@ -109,6 +109,9 @@ class Answer(NamedTuple):
     ends_connection: bool
     retry_after_s: int
     model_version: str = ""
+
+
+_HUNG_UP = Answer(0, b"", True, 0)
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
