@@ -18,7 +18,10 @@ from deployments.config import AppConfig
 from deployments.metrics import Metrics
 from deployments.model_source import RegistryAway, check_address, resolve
 from deployments.served_version import load_version
-from deployments.split import Model, Postprocess, Preprocess, SplitLoader, Stages
+from deployments.split_graph import Stages
+from deployments.split_loader import SplitLoader
+from deployments.split_model import Model
+from deployments.split_stages import Postprocess, Preprocess
 
 # glibc would give a batch's memory back to the kernel after each batch and fault it in again; the one arena, since the others,
 # which threads get, hold no block of over 64 MB and heed no threshold.

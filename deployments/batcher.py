@@ -1,4 +1,4 @@
-"""Batches of whatever waits while the model is busy.
+"""Batches of whatever waits while others are at work.
 
 Serve's own `@serve.batch` cuts its batches before the model is free: without a wait each holds one request however long the
 queue, and with a wait a lone request pays it. Here a batch is taken when the model can start on it, so that batches grow with
@@ -13,9 +13,11 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from deployments.admission import DeadlinePassed
@@ -39,18 +41,44 @@ class _Waiting:
     outcome: asyncio.Future
 
 
-class Batcher:
-    """Runs `run` on one thread of its own, so one batch at a time: a device works on one batch, and memory holds two.
+class OneThread:
+    """Calls a function on one thread of its own, so one call at a time."""
 
-    `run` takes a list and returns a value or an exception for each item. To be used from one event loop.
+    def __init__(self, function: Callable[[Sequence[Any]], list[Any]]) -> None:
+        self._function = function
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    async def __call__(self, items: Sequence[Any]) -> list[Any]:
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._function, items)
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            await asyncio.gather(call, return_exceptions=True)  # nothing stops a thread, and until it is free no batch is to be cut
+            raise
+
+    async def check(self) -> None:
+        """Returns when the thread is free; for health checks."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
+
+class Batcher:
+    """Runs `run` for a batch at a time, or for `num_at_once`: a device works on one batch, and memory holds two.
+
+    Where several run, the next one waits until it is as large as those on average, or alone: small ones come back early, and would
+    leave again as small, however much waits. What comes to an idle one all at once is shared out.
+
+    `run` takes a list and returns a value or an exception for each item; it is cancelled where nobody waits for any of them. To be used
+    from one event loop.
     """
 
-    def __init__(self, run: Callable[[Sequence[Any]], list[Any]], max_batch_size: int, wait_s: float = 0) -> None:
-        self._run, self._max_batch_size, self._wait_s = run, max_batch_size, wait_s
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+    def __init__(
+        self, run: Callable[[Sequence[Any]], Awaitable[list[Any]]], max_batch_size: int, wait_s: float = 0, num_at_once: int = 1
+    ) -> None:
+        self._run, self._max_batch_size, self._wait_s, self._num_at_once = run, max_batch_size, wait_s, num_at_once
         self._interactive: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
-        self._worker: asyncio.Task | None = None
+        self._workers: set[asyncio.Task] = set()
+        self._num_batches = self._num_items = 0  # that run
 
     async def submit(self, item: Any, *, bulk: bool = False, deadline: float = math.inf) -> Outcome:
         """Raises what `run` returned as the item's exception, or `DeadlinePassed` where its turn came after `deadline`.
@@ -60,27 +88,31 @@ class Batcher:
         outcome = asyncio.get_running_loop().create_future()
         lane = self._bulk if bulk else self._interactive
         lane.append(_Waiting(item, time.perf_counter(), deadline, outcome))
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+        if len(self._workers) < self._num_at_once and self._is_due():  # in no request's context, since it works for others too
+            self._workers.add(asyncio.create_task(self._work(), context=Context()))
         return await outcome
-
-    async def check(self) -> None:
-        """Returns when the model's thread is free; for health checks."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
 
     async def _work(self) -> None:
         try:
-            if self._wait_s and len(self._interactive) + len(self._bulk) < self._max_batch_size:
+            if self._wait_s and self._num_waiting < self._max_batch_size:
                 await asyncio.sleep(self._wait_s)
-            while batch := self._next_batch():
+            while self._is_due() and (batch := self._next_batch()):
                 await self._answer(batch)
         finally:
-            self._worker = None
+            self._workers.discard(asyncio.current_task())
+
+    @property
+    def _num_waiting(self) -> int:
+        return len(self._interactive) + len(self._bulk)
+
+    def _is_due(self) -> bool:
+        return self._num_waiting * self._num_batches >= self._num_items
 
     def _next_batch(self) -> list[_Waiting]:
-        for_bulk = self._take(self._bulk, 1) if self._max_batch_size > 1 else []
-        batch = self._take(self._interactive, self._max_batch_size - len(for_bulk))
-        batch += for_bulk + self._take(self._bulk, self._max_batch_size - len(batch) - len(for_bulk))
+        most = self._max_batch_size if self._num_batches else min(self._max_batch_size, math.ceil(self._num_waiting / self._num_at_once))
+        for_bulk = self._take(self._bulk, 1) if most > 1 else []
+        batch = self._take(self._interactive, most - len(for_bulk))
+        batch += for_bulk + self._take(self._bulk, most - len(batch) - len(for_bulk))
         return batch
 
     def _take(self, lane: deque[_Waiting], most: int) -> list[_Waiting]:
@@ -98,15 +130,32 @@ class Batcher:
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         start = time.perf_counter()
-        try:
-            values = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, [each.item for each in batch])
-        except Exception as error:
-            values = [error] * len(batch)
+        run = asyncio.ensure_future(self._run([each.item for each in batch]))
+        for each in batch:
+            each.outcome.add_done_callback(partial(_stop_unless_wanted, run, batch))
+        self._num_batches, self._num_items = self._num_batches + 1, self._num_items + len(batch)
+        await asyncio.wait([run])
+        self._num_batches, self._num_items = self._num_batches - 1, self._num_items - len(batch)
         run_s = time.perf_counter() - start
-        for each, value in zip(batch, values, strict=True):
+        for each, value in zip(batch, _values(run, len(batch)), strict=True):
             if each.outcome.done():
                 continue
-            if isinstance(value, Exception):
+            if isinstance(value, asyncio.CancelledError):
+                each.outcome.cancel()
+            elif isinstance(value, Exception):
                 each.outcome.set_exception(value)
             else:
                 each.outcome.set_result(Outcome(value, len(batch), start - each.arrived, run_s))
+
+
+def _values(run: asyncio.Future, number: int) -> list[Any]:
+    """What `run` made of each item."""
+    if run.cancelled():
+        return [asyncio.CancelledError()] * number
+    error = run.exception()
+    return [error] * number if error else run.result()
+
+
+def _stop_unless_wanted(run: asyncio.Future, batch: list[_Waiting], _: asyncio.Future) -> None:
+    if all(each.outcome.done() for each in batch):
+        run.cancel()

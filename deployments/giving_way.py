@@ -1,8 +1,9 @@
-"""Loading a version beside the one that answers, in steps that requests hardly notice."""
+"""Work beside requests that they hardly notice: versions are loaded in steps, and threads stand behind others."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from models.spec import SegmenterSpec
 _POLL_S = 0.005
 _PATIENCE_S = 1
 _LONGEST_TURN_S = 60  # of another process, which hangs then
+
+_NICE = 10
 
 GiveWay = Callable[[], None]
 """To be called before each step: returns when no request is inside, or after a second, so that a version comes to serve under any load."""
@@ -59,3 +62,8 @@ def _is_mine(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def be_nice() -> None:
+    """Lets this process's other threads go before the present one. Ray's workers are nice themselves, so this adds to what they are."""
+    os.nice(_NICE)  # Linux: of the calling thread alone

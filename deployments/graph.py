@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,12 +15,12 @@ from deployments.config import AppConfig
 from deployments.model_source import ServedModel
 from deployments.problems import NotReady
 from deployments.query import Query
-from deployments.stages import Answer, Postprocessor, Prepared, Preprocessor
+from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
 
 if TYPE_CHECKING:
     from deployments.model_stage import ModelStage
 
-T = TypeVar("T", Prepared, Answer)
+T = TypeVar("T", Prepared, Predicted, Answer)
 _READY_WITHIN_S = 5
 
 
@@ -53,14 +53,21 @@ class Codec:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="codec")
 
     async def run(self, wait: str, stage: Callable[..., T], *arguments: object) -> T:
-        """What `stage` returns for `arguments`, or raises.
+        """What `stage` returns for `arguments`, or raises. Its `times_s` are as those of `run_group`."""
+        (outcome,) = await self.run_group(wait, stage, [arguments])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-        Its `times_s` gets, under the name `wait`, how long the work waited for a thread and its result for the event loop.
+    async def run_group(self, wait: str, stage: Callable[..., T], group: Sequence[tuple[object, ...]]) -> list[T | Exception]:
+        """What `stage` returns or raises for the arguments in each of `group`, one after another on the same thread.
+
+        `times_s` of each gets, under the name `wait`, how long the group waited for a thread and its results for the event loop.
         """
         submitted = time.perf_counter()
-        began, ended, result = await self._on_a_thread(_clocked, stage, *arguments)
+        began, ended, outcomes = await self._on_a_thread(_clocked, stage, group)
         wait_s = began - submitted + time.perf_counter() - ended
-        return replace(result, times_s=result.times_s | {wait: wait_s})
+        return [each if isinstance(each, Exception) else replace(each, times_s=each.times_s | {wait: wait_s}) for each in outcomes]
 
     async def check(self) -> None:
         """Returns when one of the threads is free."""
@@ -70,11 +77,19 @@ class Codec:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
-def _clocked(stage: Callable[..., T], *arguments: object) -> tuple[float, float, T]:
-    """When the stage began, when it ended and what it returned."""
+def _clocked(stage: Callable[..., T], group: Sequence[tuple[object, ...]]) -> tuple[float, float, list[T | Exception]]:
+    """When the first began, when the last ended and what became of each."""
     began = time.perf_counter()
-    result = stage(*arguments)
-    return began, time.perf_counter(), result
+    outcomes = [or_error(stage, *arguments) for arguments in group]
+    return began, time.perf_counter(), outcomes
+
+
+def or_error(stage: Callable[..., T], *arguments: object) -> T | Exception:
+    """What `stage` returns for `arguments`, or the exception that it raises."""
+    try:
+        return stage(*arguments)
+    except Exception as error:
+        return error
 
 
 class FusedGraph:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from deployments.batcher import Batcher, Outcome
+from deployments.batcher import Batcher, OneThread, Outcome
 from deployments.config import AppConfig
 from deployments.giving_way import GiveWay, at_once
 from deployments.model_source import ServedModel
@@ -95,7 +95,8 @@ class BatchedModel:
     def __init__(self, stage: ModelStage, config: AppConfig) -> None:
         self.spec = stage.segmenter.spec
         self._room_for_tiles = asyncio.Semaphore(_MAX_TILED)
-        self._batcher = Batcher(stage, config.max_batch_size, config.batch_wait_s)
+        self._thread = OneThread(stage)
+        self._batcher = Batcher(self._thread, config.max_batch_size, config.batch_wait_s)
 
     async def predict(self, prepared: Prepared, query: Query) -> Predicted:
         """Raises `admission.DeadlinePassed`, or what the model raised for this image."""
@@ -121,7 +122,7 @@ class BatchedModel:
 
     async def check(self) -> None:
         """Returns when the model's thread is free."""
-        await self._batcher.check()
+        await self._thread.check()
 
 
 async def _all_or_none(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

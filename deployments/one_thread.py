@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from deployments.batcher import Batcher
+from deployments.batcher import Batcher, OneThread
 from deployments.config import AppConfig
+from deployments.graph import or_error
 from deployments.model_source import ServedModel
 from deployments.query import Query
 from deployments.stages import Answer, Postprocessor, Predicted, Prepared, Preprocessor
@@ -34,7 +35,8 @@ class OneThreadGraph:
         self.spec = self._predict.segmenter.spec
         self._preprocess = Preprocessor(self.spec, config.image_limits, config.max_tiles)
         self._postprocess = Postprocessor(self.spec, config.image_limits, served.version)
-        self._batcher = Batcher(self._run, config.max_batch_size, config.batch_wait_s)
+        self._thread = OneThread(self._run)
+        self._batcher = Batcher(self._thread, config.max_batch_size, config.batch_wait_s)
 
     async def segment(self, image: bytes | np.ndarray, query: Query) -> Answer:
         outcome = await self._batcher.submit((image, query), bulk=query.lane == "bulk", deadline=query.deadline)
@@ -43,12 +45,12 @@ class OneThreadGraph:
         return replace(answer, times_s={"queue": outcome.queue_s, **answer.times_s, "neighbours": others_s})
 
     async def check(self) -> None:
-        await self._batcher.check()
+        await self._thread.check()
 
     def _run(self, requests: Sequence[tuple[bytes | np.ndarray, Query]]) -> list[Answer | Exception]:
-        prepared = [_or_error(self._preprocess, image, query) for image, query in requests]
+        prepared = [or_error(self._preprocess, image, query) for image, query in requests]
         return [
-            each if isinstance(each, Exception) else _or_error(self._postprocess, each, query, image if query.format.needs_photo else None)
+            each if isinstance(each, Exception) else or_error(self._postprocess, each, query, image if query.format.needs_photo else None)
             for each, (image, query) in zip(self._predict_all(prepared), requests, strict=True)
         ]
 
@@ -63,7 +65,7 @@ class OneThreadGraph:
             if isinstance(each, Exception):
                 outcomes.append(each)
             elif isinstance(each.image, TiledImage):
-                outcomes.append(_or_error(self._predict_tiles, each))
+                outcomes.append(or_error(self._predict_tiles, each))
             else:
                 prediction = next(predictions)
                 is_error = isinstance(prediction, Exception)
@@ -78,13 +80,6 @@ class OneThreadGraph:
         prediction = blend_tiles(image.plan, outputs, image.original_size, self.spec.label_set)
         times_s = prepared.times_s | {"model": done - start, "blend": time.perf_counter() - done}
         return Predicted(prediction, len(tiles[0]), times_s)
-
-
-def _or_error(stage: Callable[..., T], *arguments: object) -> T | Exception:
-    try:
-        return stage(*arguments)
-    except Exception as error:
-        return error
 
 
 def _or_raise(outcome: T | Exception) -> T:

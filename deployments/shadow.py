@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deployments.config import AppConfig
+from deployments.giving_way import be_nice
 from deployments.metrics import Metrics
 from deployments.model_source import ModelAddress, ModelNotFound, RegisteredVersion, Registry
 from deployments.served_version import ServedVersion, VersionRefused, load_checked
 from deployments.shadow_page import Disagreement, page
-from deployments.watching import be_nice
 from models.fit import preprocess
 from models.image import as_image
 from models.label_set import LabelSet

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from deployments.giving_way import be_nice
 from models.fit import InputImage
 from models.label_set import LabelSet
 from models.prediction import Prediction
@@ -52,8 +51,3 @@ class Watch:
         except Exception:
             logger.exception("an image could not be measured; its answer is not touched")
         self._next = start + (time.thread_time() - cpu_start) / _BUDGET
-
-
-def be_nice() -> None:
-    """Lets all threads of normal priority go before this one."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -65,7 +65,7 @@ def _restore_compiled(kernel: Callable, prediction: Prediction, rows: Axis, colu
     cells, border = (np.ascontiguousarray(each) for each in (prediction.class_map, prediction.border_cells))
     probabilities = np.ascontiguousarray(prediction.border_probabilities)
     restored = np.empty(prediction.original_size, np.uint8)
-    place, line = np.empty(cells.size, np.int32), np.empty(restored.shape[1] + 7, np.uint8)
+    place, line = np.empty(cells.size, np.int32), np.empty(restored.shape[1] + 8, np.uint8)
     inputs = cells.ctypes.data, border.ctypes.data, len(border), probabilities.ctypes.data, probabilities.shape[1]
     kernel(*inputs, _c_axis(rows), _c_axis(columns), restored.ctypes.data, place.ctypes.data, line.ctypes.data)
     return restored

@@ -29,7 +29,6 @@ class PromotionRefused(ValueError):
     """A version that does not become champion, or a rollback that has nowhere to go."""
 
 
-_NICE = 19  # a service on this machine goes first
 REFUSALS = (PromotionRefused, RegistryError, InvalidBundle, InvalidData, OSError)
 
 
@@ -129,7 +128,7 @@ def roll_back(registry: Registry) -> str:
 
 if __name__ == "__main__":
     config = tyro.cli(PromoteConfig, description=__doc__)
-    os.nice(_NICE)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # a service on this machine goes first, though Ray makes it nice
     try:
         main(config)
     except REFUSALS as error:

@@ -5,7 +5,7 @@ import threading
 import time
 
 from deployments.admission import DeadlinePassed
-from deployments.batcher import Batcher
+from deployments.batcher import Batcher, OneThread
 
 
 class Doubler:
@@ -33,7 +33,7 @@ class Doubler:
 
 def gather(run, items, **options):
     async def main():
-        batcher = Batcher(run, **options)
+        batcher = Batcher(OneThread(run), **options)
         return await asyncio.gather(*(batcher.submit(item) for item in items), return_exceptions=True)
 
     return asyncio.run(main())
@@ -49,7 +49,7 @@ def test_what_waits_while_one_batch_runs_shares_the_next():
     double = Doubler()
 
     async def main():
-        batcher = Batcher(double, max_batch_size=4)
+        batcher = Batcher(OneThread(double), max_batch_size=4)
         first = asyncio.create_task(batcher.submit(0))
         await double.is_busy()
         rest = [asyncio.create_task(batcher.submit(item)) for item in range(1, 7)]
@@ -86,7 +86,7 @@ def test_who_left_takes_no_place():
     double = Doubler()
 
     async def main():
-        batcher = Batcher(double, max_batch_size=2)
+        batcher = Batcher(OneThread(double), max_batch_size=2)
         tasks = [asyncio.create_task(batcher.submit(item)) for item in range(4)]
         await double.is_busy()
         tasks[2].cancel()
@@ -101,10 +101,11 @@ def test_it_rests_between_loads():
     double = free_doubler()
 
     async def main():
-        batcher = Batcher(double, max_batch_size=2)
+        thread = OneThread(double)
+        batcher = Batcher(thread, max_batch_size=2)
         for item in range(2):
             await batcher.submit(item)
-            await batcher.check()
+            await thread.check()
 
     asyncio.run(main())
     assert double.batches == [[0], [1]]
@@ -114,7 +115,7 @@ def test_interactive_goes_first_and_bulk_gets_one_place_in_each_batch():
     double = Doubler()
 
     async def main():
-        batcher = Batcher(double, max_batch_size=3)
+        batcher = Batcher(OneThread(double), max_batch_size=3)
         tasks = [asyncio.create_task(batcher.submit(0))]
         await double.is_busy()
         tasks += [asyncio.create_task(batcher.submit(item, bulk=True)) for item in (101, 102, 103, 104)]
@@ -131,7 +132,7 @@ def test_what_comes_too_late_is_dropped_before_the_model():
     double = Doubler()
 
     async def main():
-        batcher = Batcher(double, max_batch_size=3)
+        batcher = Batcher(OneThread(double), max_batch_size=3)
         first = asyncio.create_task(batcher.submit(0))
         await double.is_busy()
         late = asyncio.create_task(batcher.submit(1, deadline=time.time() - 1))
@@ -143,3 +144,130 @@ def test_what_comes_too_late_is_dropped_before_the_model():
     _, late, good = asyncio.run(main())
     assert isinstance(late, DeadlinePassed) and good.value == 4
     assert double.batches == [[0], [2]]
+
+
+def test_what_nobody_waits_for_is_stopped_and_the_rest_goes_on():
+    stopped, started = [], asyncio.Event()
+
+    async def run(items):
+        try:
+            started.set()
+            await asyncio.Event().wait() if 0 in items else None
+        except asyncio.CancelledError:
+            stopped.append(items)
+            raise
+        return items
+
+    async def main():
+        batcher = Batcher(run, max_batch_size=2)
+        first, second, third = [asyncio.create_task(batcher.submit(item)) for item in range(3)]
+        await started.wait()
+        second.cancel()
+        await asyncio.sleep(0)
+        assert not stopped  # the first still waits
+        first.cancel()
+        return await third
+
+    assert asyncio.run(main()).value == 2
+    assert stopped == [[0, 1]]
+
+
+def test_a_thread_that_nobody_waits_for_is_not_given_the_next_batch_before_it_is_free():
+    double = Doubler()
+
+    async def main():
+        batcher = Batcher(OneThread(double), max_batch_size=2)
+        first = asyncio.create_task(batcher.submit(0))
+        await double.is_busy()
+        first.cancel()
+        rest = [asyncio.create_task(batcher.submit(item)) for item in (1, 2)]
+        await asyncio.sleep(0)
+        double.go_on.set()
+        await asyncio.gather(*rest)
+
+    asyncio.run(main())
+    assert double.batches == [[0], [1, 2]]
+
+
+def test_several_runs_at_a_time_share_what_waits():
+    batches, returned = [], asyncio.Event()
+
+    async def run(items):
+        batches.append(items)
+        await returned.wait()
+        return items
+
+    async def main():
+        batcher = Batcher(run, max_batch_size=2, num_at_once=2)
+        tasks = []
+        for item in range(5):
+            tasks.append(asyncio.create_task(batcher.submit(item)))
+            await asyncio.sleep(0.001)
+        assert batches == [[0], [1]]  # each at once while a place is free
+        returned.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert batches == [[0], [1], [2, 3], [4]]
+
+
+class Gate:
+    """A run at a time ends for each `release`."""
+
+    def __init__(self) -> None:
+        self.batches, self._ends = [], []
+
+    async def __call__(self, items):
+        self.batches.append(items)
+        self._ends.append(asyncio.Event())
+        await self._ends[-1].wait()
+        return items
+
+    async def release(self, index: int) -> None:
+        self._ends[index].set()
+        await settled()
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_beside_large_batches_a_small_one_waits_for_company():
+    gate = Gate()
+
+    async def main():
+        batcher = Batcher(gate, max_batch_size=4, num_at_once=2)
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in range(8)]
+        await settled()
+        assert gate.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]  # shared out
+        tasks += [asyncio.create_task(batcher.submit(item)) for item in (8, 9, 10)]
+        await gate.release(0)
+        assert len(gate.batches) == 2  # three are fewer than four
+        tasks.append(asyncio.create_task(batcher.submit(11)))
+        await settled()
+        assert gate.batches[2:] == [[8, 9, 10, 11]]
+        tasks.append(asyncio.create_task(batcher.submit(12)))
+        await gate.release(1)
+        assert len(gate.batches) == 3
+        await gate.release(2)
+        assert gate.batches[3:] == [[12]]  # alone, it waits for nobody
+        await gate.release(3)
+        assert [each.value for each in await asyncio.gather(*tasks)] == list(range(13))
+
+    asyncio.run(main())
+
+
+def test_what_comes_all_at_once_is_shared_out():
+    gate = Gate()
+
+    async def main():
+        batcher = Batcher(gate, max_batch_size=8, num_at_once=2)
+        tasks = [asyncio.create_task(batcher.submit(item)) for item in range(6)]
+        await settled()
+        assert gate.batches == [[0, 1, 2], [3, 4, 5]]
+        for index in range(2):
+            await gate.release(index)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())

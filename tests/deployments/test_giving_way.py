@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
 from deployments import giving_way
-from deployments.giving_way import loading_beside
+from deployments.giving_way import be_nice, loading_beside
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +47,8 @@ def test_a_step_begins_after_a_while_though_requests_never_cease(monkeypatch):
 
 
 def test_only_one_process_loads_at_a_time(lock):
-    with loading_beside(Busy(0)), lock.open("w") as of_another:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(of_another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with loading_beside(Busy(0)), lock.open("w") as of_another, pytest.raises(BlockingIOError):
+        fcntl.flock(of_another, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with lock.open("w") as of_another:
         fcntl.flock(of_another, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -64,3 +66,18 @@ def test_what_is_loaded_first_waits_for_nobody(lock):
     with loading_beside(None) as give_way:
         give_way()
     assert not lock.exists()
+
+
+@pytest.mark.parametrize("niceness", [0, 15])
+def test_a_nice_thread_stands_behind_the_others_of_its_process_however_nice_they_are(niceness):
+    """Ray starts its workers with a niceness of 15."""
+
+    def priority() -> int:
+        os.nice(niceness)
+        be_nice()
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(priority).result() == min(19, before + niceness + 10)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before

@@ -175,7 +175,7 @@ def test_each_request_is_one_line_of_json_in_the_log(client, photo):
     folder = Path(ray._private.worker._global_node.get_logs_dir_path()) / "serve"
 
     def lines() -> list[str]:
-        return [line for path in folder.glob("*.log") for line in path.read_text().splitlines() if request_id in line]
+        return [line for path in folder.glob("replica_*.log") for line in path.read_text().splitlines() if request_id in line]
 
     (line,) = map(json.loads, wait_for(lines))
     assert (line["request_id"], line["status"], line["format"], line["size"]) == (request_id, 200, "png", [90, 120])

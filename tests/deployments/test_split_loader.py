@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,43 +16,20 @@ import pytest
 
 from deployments.catalog import build_catalog
 from deployments.config import AppConfig
-from deployments.formats import NPY
+from deployments.formats import NPY, PNG
+from deployments.graph import or_error
 from deployments.metrics import Metrics
 from deployments.query import Query
-from deployments.split import Model, Postprocess, Preprocess, SplitLoader, Stages
+from deployments.split_graph import Stages
+from deployments.split_loader import SplitLoader
+from deployments.split_model import Model
+from deployments.split_stages import Postprocess, Preprocess, StageFailed, advance
 from models.image import InvalidImage
+from tests.deployments.conftest import encode_photo
+from tests.deployments.handles import Handle
 from tests.deployments.registry_file import RegistryFile, mask_of_bundle
 
 pytestmark = pytest.mark.slow
-
-
-class Method:
-    def __init__(self, call: Callable) -> None:
-        self._call = call
-
-    def remote(self, *arguments: object) -> Awaitable:
-        async def main():
-            return await self._call(*[await each if isinstance(each, Awaitable) else each for each in arguments])
-
-        return asyncio.ensure_future(main())
-
-
-class Handle(Method):
-    """A deployment whose replicas, plain objects of this process, take turns."""
-
-    def __init__(self, *replicas) -> None:
-        turns = [0]
-
-        def turn():
-            turns[0] += 1
-            return replicas[turns[0] % len(replicas)]
-
-        super().__init__(lambda *arguments: turn()(*arguments))
-        self.prepare = Method(lambda *arguments: turn().prepare(*arguments))
-        self.check = Method(lambda: turn().check())
-
-    def options(self, **_: object) -> Handle:
-        return self
 
 
 async def start(registry: RegistryFile, num_models: int = 1, **settings) -> SimpleNamespace:
@@ -136,6 +114,39 @@ def test_a_bad_image_is_refused_by_name(registry):
 
     with pytest.raises(InvalidImage, match="no image in a known format"):
         asyncio.run(main())
+
+
+def test_groups_give_what_each_image_gives_alone_and_say_where_the_time_went(registry, pixels):
+    photos = [encode_photo(np.roll(pixels, 11 * index, axis=1)) for index in range(6)]
+
+    async def main():
+        service = await start(registry)
+        segment = service.model.current.graph.segment
+        alone = [await segment(each, Query(PNG)) for each in photos]
+
+        async def clocked(photo):
+            begun = time.perf_counter()
+            return await segment(photo, Query(PNG)), time.perf_counter() - begun
+
+        *together, bad = await asyncio.gather(*map(clocked, [*photos, photos[0][:300]]), return_exceptions=True)
+        return alone, together, bad
+
+    alone, together, bad = asyncio.run(main())
+    assert [answer.body for answer, _ in together] == [each.body for each in alone]
+    assert isinstance(bad, InvalidImage)
+    assert max(answer.batch_size for answer, _ in together) == 2
+    for answer, elapsed_s in together:
+        assert min(answer.times_s.values()) >= -1e-6 and sum(answer.times_s.values()) == pytest.approx(elapsed_s, rel=0.05)
+    assert max(answer.times_s["neighbours"] for answer, _ in together) > 0
+
+
+def test_what_no_stage_foresaw_travels_as_a_value_with_its_traceback():
+    async def stage(rows):
+        return [or_error(float, text) for (text,) in rows]
+
+    (failed,) = asyncio.run(advance([("x",)], stage))
+    assert isinstance(pickle.loads(pickle.dumps(failed)), StageFailed)
+    assert "ValueError: could not convert string to float: 'x'" in str(failed)
 
 
 def test_readiness_asks_every_stage(registry):
