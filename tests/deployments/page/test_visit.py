@@ -149,11 +149,9 @@ def tab_to(page: Page, target: Locator) -> None:
     raise AssertionError(f"Tab does not reach {target}")
 
 
-def test_a_visit_with_nothing_but_the_keyboard(page, photo):
+def test_the_keyboard_alone_reaches_the_upload_toggles_a_class_and_downloads(page, photo):
     tab_to(page, page.locator("[data-testid=stFileUploader] button"))
-    with page.expect_file_chooser() as asked:
-        page.keyboard.press("Enter")
-    asked.value.set_files({"name": "keys.jpg", "mimeType": "image/jpeg", "buffer": photo})
+    give(page, ("keys.jpg", photo))
     answered(page, "keys.jpg")
     tab_to(page, page.get_by_role("slider", name="sure"))
     page.keyboard.press("Home")  # an untrained model is sure of nothing
