@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import expect
 
 from deployments.api import create_app
 from deployments.config import ModelEntry
@@ -138,31 +138,6 @@ def save_biased_bundle(folder: Path, labels: LabelSet, index: int) -> Path:
     network = build_network(spec.architecture, len(labels))
     network.network.segmentation_head[0].bias.data[index] = 1000
     return save_bundle(folder, network, spec, {"data": "none"})
-
-
-def tab_to(page: Page, target: Locator) -> None:
-    """Presses Tab until the keyboard is at `target`."""
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if target.count() and target.evaluate("element => element.getRootNode().activeElement === element"):
-            return
-    raise AssertionError(f"Tab does not reach {target}")
-
-
-def test_the_keyboard_alone_reaches_the_upload_toggles_a_class_and_downloads(page, photo):
-    tab_to(page, page.locator("[data-testid=stFileUploader] button"))
-    give(page, ("keys.jpg", photo))
-    answered(page, "keys.jpg")
-    tab_to(page, page.get_by_role("slider", name="sure"))
-    page.keyboard.press("Home")  # an untrained model is sure of nothing
-    box = page.locator(".legend input").first
-    tab_to(page, box)
-    page.keyboard.press("Space")
-    expect(box).not_to_be_checked()
-    tab_to(page, page.get_by_role("button", name="Counts, CSV"))
-    with page.expect_download() as started:
-        page.keyboard.press("Enter")
-    assert started.value.path().read_text().startswith("photo,class,count,share\nkeys.jpg,")
 
 
 def test_one_of_several_models_is_chosen(browser, page_address, service_port, pet_labels, tmp_path, photo):
