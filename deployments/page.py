@@ -21,13 +21,14 @@ import streamlit as st  # noqa: E402
 from starlette.formparsers import MultiPartParser  # noqa: E402
 
 from deployments.client import Client, ServiceError  # noqa: E402
-from deployments.page_parts.components import choose_photo, least_score, show_photo  # noqa: E402
+from deployments.page_parts.components import choose_photo, least_score, show_photo, things_of  # noqa: E402
 from deployments.page_parts.downloads import offer_counts, offer_downloads  # noqa: E402
 from deployments.page_parts.photos import Desk, Photo, Source, shrink, trouble_of  # noqa: E402
 from models.image import ImageLimits  # noqa: E402
 
 SERVICE = "http://127.0.0.1:8000"
 PARTS = ROOT / "deployments/page_parts"
+DRAWN = {"can", "box", "bottle", "apple", "lemon"}  # what the samples show
 SAMPLES = {path.stem.replace("-", " ").capitalize(): path for path in sorted((PARTS / "samples").glob("*.jpg"))}
 TYPES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
 QUICK_S = 0.4
@@ -38,7 +39,7 @@ PATIENCE_S = 60  # for an answer
 STYLE = """
 <style>
 .stMainBlockContainer { max-width: 84rem; padding-top: 2.25rem; padding-bottom: 4rem; }
-.stMainBlockContainer h1 { padding: 0 0 .35rem; font-size: 2rem; line-height: 1.15; letter-spacing: -.02em; }
+.stMainBlockContainer h1 { padding: 0 0 .6rem; font-size: 2rem; line-height: 1.15; letter-spacing: -.02em; }
 @media (max-width: 640px) {
   .stMainBlockContainer { padding: 1.25rem 1rem 3rem; }
   .st-key-samples { flex-wrap: nowrap; gap: .5rem; }
@@ -59,17 +60,19 @@ def main() -> None:
         with st.container(width="content", gap="xxsmall"):
             st.title("Maskworks", anchor=False)
             st.markdown("Drop in a photo and see what is where.")
-        place_of_models = st.container(width="content")
+        place_of_models = st.container(width="content", gap="xsmall")
     try:
         names = served_models(url)
         with place_of_models:
-            name = st.selectbox("Model", names, width=280) if len(names) > 1 else None
+            name = st.selectbox("Model", names, width=280, label_visibility="collapsed") if len(names) > 1 else None
         model = describe(url, name)
     except ServiceError as error:
         knock(url, error)
         return
     with place_of_models:
-        st.caption(f"Model **{plain(model['model_version'])}**, {len(model['labels'])} classes")
+        known = things_of(model)
+        number = "1 class" if len(known) == 1 else f"{len(known)} classes"
+        st.caption(f"Model **{plain(model['model_version'])}**, {number}", help=plain(", ".join(known)))
     desk = open_desk(url, name, model)
     desk.lay(given_photos(model))
     if desk.photos:
@@ -146,14 +149,15 @@ def given_photos(model: dict) -> list[Source]:
         offer_samples(with_pictures=name is None)
         return [Source(name, SAMPLES[name].name, SAMPLES[name].read_bytes())] if name else []
     files = st.file_uploader(
-        "Photos, several at once if you like",
+        "Drop or choose photos, several at once if you like",
         TYPES,
         accept_multiple_files=True,
         key="files",
         max_upload_size=max(1, model["limits"]["max_body_bytes"] // 2**20),
     )
     if not files:
-        st.markdown("No photo at hand? Try a drawn shelf:")
+        warning = "" if DRAWN & {*things_of(model)} else ", though this model knows nothing on it"
+        st.markdown(f"No photo at hand? Try a drawn shelf{warning}:")
         offer_samples(with_pictures=True)
     return [Source(file.file_id, file.name, file.getvalue()) for file in files]
 
@@ -183,7 +187,7 @@ def show_results(desk: Desk, patient: Client, model: dict) -> None:
         show_photo(photo, model, None if photo.answer else "Looking", partial(fetch_confidence, photo, desk, patient))
     if photo.answer:
         st.caption(f"{plain(photo.source.name)} · answered in {photo.took_s:.2f} s by **{plain(photo.answer['model_version'])}**")
-        st.subheader("Take it along", anchor=False)
+        st.subheader("Download", anchor=False)
         offer_counts([each for each in desk.photos.values() if each.answer], least_score())
         wishes = {"model": desk.model, "min_score": least_score() or None, "name": photo.source.name}
         offer_downloads(photo.source, model, partial(patient.segment, photo.source.data, **wishes))

@@ -14,7 +14,6 @@ from deployments.page_parts.photos import Photo, thumbnail
 
 _FOLDER = Path(__file__).parent
 _LEAST_SCORE = 0.5  # less sure objects are mostly specks, and would spoil the counts
-_NOTHING = "No objects found: the model sees nothing that it knows in this photo."
 _QUALITY = 88  # of the JPEG that the browser gets; downloads are made from the photo itself
 
 
@@ -30,6 +29,7 @@ _strip = _component("strip")
 def show_photo(photo: Photo, model: dict, words: str | None, on_confidence: Callable[[], None]) -> None:
     """The decoded photo, with the answer where there is one, else with `words` over it. Asks for the confidence when it is to be shown."""
     height, width = photo.preview.shape[:2]
+    nothing = f"No objects found. The model knows: {', '.join(things_of(model))}."
     data = {
         "id": f"{photo.source.id} {photo.answer and photo.answer['model_version']}",
         "name": photo.source.name,
@@ -42,9 +42,14 @@ def show_photo(photo: Photo, model: dict, words: str | None, on_confidence: Call
         "background": model["background"],
         "least_score": least_score(),
         "words": words,
-        "none": _NOTHING if photo.answer and not photo.answer["objects"] else None,
+        "none": nothing if photo.answer and not photo.answer["objects"] else None,
     }
     _viewer(key="viewer", data=data, on_confidence_change=on_confidence, on_least_score_change=lambda: None)
+
+
+def things_of(model: dict) -> list[str]:
+    """The names of the classes but the background."""
+    return [each["name"] for each in model["labels"] if each["index"] != model["background"]]
 
 
 def least_score() -> float:

@@ -118,7 +118,8 @@ class Viewer {
       element("td", { textContent: percent(1 - shareOf(sure)) })));
     this.find(".legend tbody").replaceChildren(...rows);
     this.find(".objects tbody").replaceChildren(...sure.slice(0, MOST_ROWS).map((object) => this.objectRow(object, area)));
-    const more = [sure.length > MOST_ROWS && `${sure.length - MOST_ROWS} smaller ones are only on the picture.`, left && `${left} less sure hidden.`];
+    this.find(".each").hidden = this.find(".all").hidden = !sure.length;
+    const more = [sure.length > MOST_ROWS && `${sure.length - MOST_ROWS} smaller ones are only on the picture.`, left && `Hidden, because less sure: ${left}.`];
     this.find(".more").textContent = more.filter(Boolean).join(" ");
     this.find(".photo").alt = `${this.data.name}; found: ${found.map(({ name, count }) => `${count} ${name}`).join(", ") || "nothing"}`;
     this.labelToggle();

@@ -69,7 +69,7 @@ def test_only_objects_that_are_sure_enough_are_shown_counted_and_taken_along(sho
     assert 0 < number < len(scores)
     shown.get_by_role("slider", name="sure").fill(str(round(100 * least)))
     expect(shown.locator(".count")).to_have_text(f"{number} objects")
-    expect(shown.locator(".more")).to_have_text(f"{len(scores) - number} less sure hidden.")
+    expect(shown.locator(".more")).to_have_text(f"Hidden, because less sure: {len(scores) - number}.")
     expect(shown.get_by_text(f"at least {least:.0%} sure.")).to_be_visible()  # the server knows
     kept = segment(service, photo, min_score=str(least))
     with shown.expect_download() as started:
