@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ from models.tiling import TiledImage, blend_tiles
 
 T = TypeVar("T")
 _ENGINES_OF_PROCESSES = ("torch", "torch_bf16")  # what they prepare for a batch size serves every model of the process
+# PyTorch takes Python's lock anew after each operation; a thread that is busy in Python, such as one that loads, keeps it for so long.
+_SWITCH_S = 0.0005
 _MAX_TILED = 2  # tiled images at a time, whose blend is in memory until all their tiles are done
 
 
@@ -46,6 +49,7 @@ class ModelStage:
         self.segmenter = segmenter
         torch.set_num_threads(num_threads)
         cv2.setNumThreads(1)
+        sys.setswitchinterval(_SWITCH_S)
         for batch_size in range(1, max_batch_size + 1):
             give_way()
             self.segmenter.predict([self.blank] * batch_size)
