@@ -129,6 +129,7 @@ class Api:
                 "model_version": served.version,
                 "labels": labels,
                 "background": served.label_set.background,
+                "instances": bool(served.spec.architecture.instances),
                 "input_size": list(served.spec.input_size),
                 "limits": {"max_body_bytes": model.config.max_body_bytes, "max_pixels": model.config.max_pixels},
                 "formats": [{"name": each.name, "media_type": each.media_type} for each in FORMATS],

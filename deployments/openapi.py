@@ -25,6 +25,7 @@ SCHEMAS = ANSWER_SCHEMAS | {
             )
         ),
         background={"type": ["integer", "null"], "description": "The index of the class that means none of the others."},
+        instances={"type": "boolean", "description": "Whether touching objects of one class are told apart."},
         input_size={**SIZE, "description": "[height, width] of what the network sees; photos may have any size."},
         limits=object_of("What is refused before decoding.", max_body_bytes={"type": "integer"}, max_pixels={"type": "integer"}),
         formats=list_of(object_of("A form of the answer.", name={"type": "string"}, media_type={"type": "string"})),

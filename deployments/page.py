@@ -179,7 +179,8 @@ def show_results(desk: Desk, patient: Client, model: dict) -> None:
         desk.move_on()
     if desk.under_way:
         st.fragment(watch, run_every=LOOK_EVERY_S)(desk)
-    photo = choose_photo(desk.photos, words_of) if len(desk.photos) > 1 else next(iter(desk.photos.values()))
+    least = least_score(model)
+    photo = choose_photo(desk.photos, partial(words_of, least=least)) if len(desk.photos) > 1 else next(iter(desk.photos.values()))
     if photo.trouble and not photo.trouble.passes:
         st.error(f"**{photo.trouble.title}:** {plain(photo.source.name)}\n\n{plain(photo.trouble.detail)}", icon=":material/error:")
         return
@@ -188,10 +189,10 @@ def show_results(desk: Desk, patient: Client, model: dict) -> None:
     if photo.answer:
         st.caption(f"{plain(photo.source.name)} · answered in {photo.took_s:.2f} s by **{plain(photo.answer['model_version'])}**")
         st.subheader("Download", anchor=False)
-        offer_counts([each for each in desk.photos.values() if each.answer], least_score())
-        wishes = {"model": desk.model, "min_score": least_score() or None, "name": photo.source.name}
+        offer_counts([each for each in desk.photos.values() if each.answer], least)
+        wishes = {"model": desk.model, "min_score": least or None, "name": photo.source.name}
         offer_downloads(photo.source, model, partial(patient.segment, photo.source.data, **wishes))
-        st.caption(f"Files hold the objects that are at least {least_score():.0%} sure." if least_score() else "Files hold all objects.")
+        st.caption(f"Files hold the objects that are at least {least:.0%} sure." if least else "Files hold all objects.")
 
 
 def watch(desk: Desk) -> None:
@@ -211,10 +212,10 @@ def watch(desk: Desk) -> None:
         st.caption("Waiting for the answer")
 
 
-def words_of(photo: Photo) -> str:
+def words_of(photo: Photo, least: float) -> str:
     """A photo's state in a few words."""
     if photo.answer:
-        number = len(photo.objects(least_score()))
+        number = len(photo.objects(least))
         return "1 object" if number == 1 else f"{number or 'no'} objects"
     return photo.trouble.title if photo.trouble else "waiting"
 

@@ -16,7 +16,8 @@ from models.run_lengths import run_edges
 class SegmentedObject:
     """One object; `box` is [x, y, width, height] in pixels, `area` in pixels.
 
-    `score` in [0, 1] is the mean confidence, times the certainty that it is one object where the model says so.
+    `score` in [0, 1] is the mean confidence; where the model tells objects apart, the geometric mean of that and of the certainty that it
+    is one object.
     """
 
     class_index: int
@@ -59,7 +60,7 @@ def find_objects(
     `left_out_index` says; without `min_score` the objects together are the whole class map.
     """
     regions, certainty = _number_regions(class_map, label_set, instances)
-    found = _measure(regions, certainty, class_map, confidence)
+    found = _measure(regions, certainty, class_map, confidence, is_told_apart=instances is not None)
     order = sorted(range(len(found)), key=lambda place: -found[place].area)
     kept = [place for place in order if found[place].score >= min_score]
     numbers = np.zeros(len(found) + 1, np.int32)
@@ -123,7 +124,9 @@ def label_regions(class_map: np.ndarray, classes: Iterable[int], *, connectivity
     return region_map, num_regions
 
 
-def _measure(regions: np.ndarray, certainty: np.ndarray, class_map: np.ndarray, confidence: np.ndarray) -> list[SegmentedObject]:
+def _measure(
+    regions: np.ndarray, certainty: np.ndarray, class_map: np.ndarray, confidence: np.ndarray, *, is_told_apart: bool
+) -> list[SegmentedObject]:
     """The regions 1, 2, ... of `regions` as objects, from the runs of equal numbers along its rows: one pass for all."""
     width, num_regions = regions.shape[1], len(certainty)
     edges = run_edges(regions)
@@ -141,6 +144,7 @@ def _measure(regions: np.ndarray, certainty: np.ndarray, class_map: np.ndarray, 
     np.maximum.at(high[0], owners, np.where(wraps, width - 1, last % width))
     np.maximum.at(high[1], owners, last // width)
     boxes = np.concatenate([low, high - low + 1])[:, 1:].T.tolist()
-    scores = np.round(certainty * confidence_sums[1:] / area[1:] / 255, 4).tolist()
+    means = confidence_sums[1:] / area[1:] / 255
+    scores = np.round(np.sqrt(means * certainty) if is_told_apart else means, 4).tolist()
     columns = zip(class_of[1:].tolist(), scores, map(tuple, boxes), area[1:].tolist())
     return [SegmentedObject(*row) for row in columns]

@@ -13,7 +13,8 @@ import streamlit as st
 from deployments.page_parts.photos import Photo, thumbnail
 
 _FOLDER = Path(__file__).parent
-_LEAST_SCORE = 0.5  # less sure objects are mostly specks, and would spoil the counts
+# Less sure objects are mostly specks, and would spoil the counts; where objects are told apart, the score says how sure that is as well.
+_LEAST_SCORE, _LEAST_SCORE_OF_INSTANCES = 0.5, 0.3
 _QUALITY = 88  # of the JPEG that the browser gets; downloads are made from the photo itself
 
 
@@ -40,7 +41,7 @@ def show_photo(photo: Photo, model: dict, words: str | None, on_confidence: Call
         "answer": photo.answer,
         "labels": model["labels"],
         "background": model["background"],
-        "least_score": least_score(),
+        "least_score": least_score(model),
         "words": words,
         "none": nothing if photo.answer and not photo.answer["objects"] else None,
     }
@@ -52,10 +53,12 @@ def things_of(model: dict) -> list[str]:
     return [each["name"] for each in model["labels"] if each["index"] != model["background"]]
 
 
-def least_score() -> float:
+def least_score(model: dict) -> float:
     """How sure objects must be to be shown and counted, as the visitor chose in the viewer; from 0 to 1."""
     chosen = st.session_state.get("viewer", {}).get("least_score")
-    return _LEAST_SCORE if chosen is None else chosen
+    if chosen is not None:
+        return chosen
+    return _LEAST_SCORE_OF_INSTANCES if model.get("instances") else _LEAST_SCORE
 
 
 def choose_photo(photos: dict[str, Photo], words: Callable[[Photo], str]) -> Photo:

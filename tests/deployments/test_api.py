@@ -130,6 +130,7 @@ def test_model_lists_labels_in_the_order_of_their_index(client, pet_labels):
         (label.index, label.name, label.color) for label in pet_labels.labels
     ]
     assert model["limits"] == {"max_body_bytes": MAX_BODY_BYTES, "max_pixels": 1_000_000}
+    assert model["instances"] is False  # the network has no head for them
     assert model["input_size"] == [64, 64] and [each["name"] for each in model["formats"]] == [each.name for each in FORMATS]
 
 

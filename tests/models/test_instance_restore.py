@@ -31,7 +31,7 @@ def test_two_touching_cans_are_two_objects_at_the_photos_size_with_masks_and_out
     assert (instance_map[25] == np.repeat([0, 1, 2], [10, 20, 20])).all()
     found = find_objects(class_map, restore_confidence(prediction), LABELS, instances=(instance_map, prediction.instances.certainty))
     areas = [int((instance_map == number).sum()) for number in (2, 1)]
-    assert [(each.class_index, each.area, each.score) for each in found.objects] == [(1, areas[0], 1.0), (1, areas[1], 0.5)]
+    assert [(each.class_index, each.area, each.score) for each in found.objects] == [(1, areas[0], 1.0), (1, areas[1], 0.7071)]
     outlines = find_polygons(found)
     assert [len(polygons) for polygons in outlines] == [1, 1]
     assert min(x for x, _ in outlines[0][0][0].tolist()) == max(x for x, _ in outlines[1][0][0].tolist()) == 30
@@ -81,7 +81,7 @@ def test_pixels_of_no_object_are_objects_by_their_regions_and_objects_of_unwante
     instance_map = np.array([[0, 0, 0, 1, 2]], np.int32)
     certain = np.full((1, 5), 255, np.uint8)
     found = find_objects(class_map, certain, LABELS, instances=(instance_map, np.array([0.5, 0.25])))
-    assert [(each.class_index, each.area, each.score) for each in found.objects] == [(1, 2, 1), (2, 1, 0.5), (2, 1, 0.25)]
+    assert [(each.class_index, each.area, each.score) for each in found.objects] == [(1, 2, 1), (2, 1, 0.7071), (2, 1, 0.5)]
     without_boxes = np.array([[1, 1, 0, 0, 0]], np.uint8)
     found = find_objects(without_boxes, certain, LABELS, instances=(instance_map, np.array([0.5, 0.25])))
     assert [each.class_index for each in found.objects] == [1] and found.region_map.tolist() == [[1, 1, 0, 0, 0]]
