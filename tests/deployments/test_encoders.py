@@ -261,12 +261,12 @@ def test_touching_objects_of_one_class_are_single_ones_in_every_list():
     instances = Instances(np.array([[0, 1, 1, 2, 2], [0, 1, 1, 2, 2]], np.uint8), np.array([0.5, 0.75]))
     content = replace(content, prediction=replace(content.prediction, instances=instances))
     listed = json.loads(answer("json", content))["objects"]
-    assert [(each["box"], each["area"], each["score"]) for each in listed] == [([1, 0, 2, 2], 4, 0.5), ([3, 0, 2, 2], 4, 0.75)]
+    assert [(each["box"], each["area"], each["score"]) for each in listed] == [([1, 0, 2, 2], 4, 0.7071), ([3, 0, 2, 2], 4, 0.866)]
     assert len(json.loads(answer("geojson", content))["features"]) == len(json.loads(answer("labelme", content))["shapes"]) == 2
     assert [len(each["segmentation"]) for each in json.loads(answer("polygons", content))["objects"]] == [1, 1]
     assert np.array_equal(read_json(answer("json", content), 0), class_map)
     assert np.array_equal(read_polygons(answer("polygons", content), 0), class_map)
     assert masks_of_answer({"objects": listed}) == masks_of_prediction(content.prediction, LABELS)  # evaluation sees the same either way
-    sure = json.loads(answer("json", content, min_score=0.6))["objects"]
+    sure = json.loads(answer("json", content, min_score=0.8))["objects"]
     assert [each["box"] for each in sure] == [[3, 0, 2, 2]]
     assert picture(answer("png", content, min_score=0.6)).tolist() == [[0, 0, 0, 1, 1]] * 2
