@@ -269,4 +269,4 @@ def test_touching_objects_of_one_class_are_single_ones_in_every_list():
     assert masks_of_answer({"objects": listed}) == masks_of_prediction(content.prediction, LABELS)  # evaluation sees the same either way
     sure = json.loads(answer("json", content, min_score=0.8))["objects"]
     assert [each["box"] for each in sure] == [[3, 0, 2, 2]]
-    assert picture(answer("png", content, min_score=0.6)).tolist() == [[0, 0, 0, 1, 1]] * 2
+    assert picture(answer("png", content, min_score=0.8)).tolist() == [[0, 0, 0, 1, 1]] * 2
