@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 
 from deployments.client import PASSING, Client, ServiceError
-from models.image import ImageLimits, ImageTooLarge, InvalidImage, decode_image
+from models.image import ImageLimits, ImageTooLarge, InvalidImage, decode_reduced
 
 _AT_ONCE = 4  # photos under way
 _AWAY_PAUSE_S = 2  # before a service that does not answer is asked again
-_PREVIEW_SIDE = 1600  # pixels of the longer side: what a large screen shows
+_PREVIEW_SIDE, _PREVIEW_SHORT_SIDE = 1600, 1200  # pixels: what a large screen shows
 _THUMBNAIL_SIDE = 160
 
 
@@ -116,7 +116,7 @@ class Desk:
         """The service's JSON and how long it took; in a thread. The first photo is waited for, the others may wait behind other people's."""
         data = photo.source.data
         if photo.preview is None:
-            photo.preview = shrink(decode_image(data, self.limits))
+            photo.preview = shrink(decode_reduced(data, _PREVIEW_SHORT_SIDE, self.limits))
         begin = time.perf_counter()
         answer = self.client.segment(data, "json", model=self.model, lane=None if first else "bulk")
         took_s = time.perf_counter() - begin
