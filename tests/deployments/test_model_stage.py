@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deployments.model_stage import ModelStage
+from deployments.config import AppConfig
+from deployments.model_source import fetch_bundle
+from deployments.model_stage import ModelStage, load_stage
 from models.fit import fit_image
 from models.segmenter import Segmenter
-from models.spec import Architecture, SegmenterSpec
+from models.spec import Architecture, SegmenterSpec, read_spec
 
 SIZE = (8, 8)
 
@@ -48,6 +50,20 @@ def test_every_batch_size_is_computed_before_the_first_request(pet_labels):
     network = Greedy(4, MemoryError)
     ModelStage(Segmenter(network, SegmenterSpec(Architecture(), pet_labels, SIZE, "stretch")), num_threads=1, max_batch_size=4)
     assert network.tries == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "computed"), [(None, [1, 2, 3]), ({}, [1]), ({"input_size": (32, 32)}, [1, 2, 3])], ids=["first", "like it", "other size"]
+)
+def test_beside_a_warm_model_of_the_same_network_one_image_is_enough(change, computed, bundle_folder, monkeypatch):
+    sizes, predict = [], Segmenter.predict
+    monkeypatch.setattr(Segmenter, "predict", lambda self, images: sizes.append(len(images)) or predict(self, images))
+    model, config = fetch_bundle(str(bundle_folder)), AppConfig(model_uri=str(bundle_folder), max_batch_size=3)
+    warm = None if change is None else replace(read_spec(bundle_folder), **change)
+    pauses = []
+    load_stage(model, config, warm, give_way=lambda: pauses.append(len(sizes)))
+    assert sizes == computed
+    assert pauses == [0, *range(len(computed))]  # before the weights, and before each size
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 
 from deployments.api import create_app
 from deployments.client import Client, ServiceError
+from deployments.page_parts import components
 from deployments.page_parts.photos import Desk, Photo, Source, shrink, trouble_of
 from models.image import ImageLimits
 from tests.deployments.conftest import api_of, encode_photo, serving
@@ -120,3 +121,11 @@ def test_a_mistake_of_the_page_is_not_told_as_the_services():
     assert not trouble_of(ServiceError("the key is not known", 401)).passes
     with pytest.raises(ZeroDivisionError):
         trouble_of(ZeroDivisionError())
+
+
+@pytest.mark.parametrize(("model", "least"), [({"instances": True}, 0.3), ({"instances": False}, 0.5), ({}, 0.5)])
+def test_single_objects_are_shown_from_a_lower_score_on_unless_the_visitor_chose_one(model, least, monkeypatch):
+    monkeypatch.setattr(components.st, "session_state", {})
+    assert components.least_score(model) == least
+    monkeypatch.setattr(components.st, "session_state", {"viewer": {"least_score": 0.0}})
+    assert components.least_score(model) == 0
