@@ -2,7 +2,7 @@
 
 One JPEG in, one index PNG of its size out. `limit` is the stages' own functions with no server, one image after another in each of two
 processes (for one connection, in one). Latencies include waiting behind the other connections. Alone on a machine, or the
-numbers say little.
+numbers say little. Machines change their pace from minute to minute, so what counts is the median of some rounds, each with a limit of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -47,6 +48,8 @@ class Options:
     """Where to write the rows as well."""
     seconds: float = 15
     """Length of each measurement."""
+    rounds: int = 1
+    """How often all is measured."""
     connections: tuple[int, ...] = (16,)
     """Numbers of connections, each with one request under way."""
     models: tuple[Model, ...] = ("toy", "unet-mobilenet_v2")
@@ -77,8 +80,19 @@ def main(options: Options) -> None:
     """Measures and prints."""
     os.environ.update(server_environment(options.haproxy))
     photo = sample_photo(options.photo)
-    rows: list[Row] = []
     print("  ".join(f"{name:>17}" for name in Row.__annotations__))
+    rounds = [_measure_all(photo, options) for _ in range(options.rounds)]
+    rows = [_median(measured) for measured in zip(*rounds, strict=True)]
+    if options.rounds > 1:
+        print(f"medians of {options.rounds} rounds")
+        for row in rows:
+            show(row)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def _measure_all(photo: bytes, options: Options) -> list[Row]:
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for model in options.models:
             bundle = make_bundle(Path(folder) / model, model, options.engine)
@@ -88,8 +102,13 @@ def main(options: Options) -> None:
                 with server(bundle, placement, engine=options.engine, min_parity=_NO_FLOOR) as port:
                     post_for(_WARM_UP_S, port=port, path=_PATH, body=photo, connections=max(options.connections))
                     rows += [show(measure_server(port, photo, limit, placement, options)) for limit in limits.values()]
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    return rows
+
+
+def _median(rows: Sequence[Row]) -> Row:
+    """Of each number; the rows measure the same."""
+    numbers = {name for name, kind in Row.__annotations__.items() if kind in ("float", "int")}
+    return replace(rows[0], **{name: statistics.median_low(getattr(row, name) for row in rows) for name in numbers})
 
 
 def measure_limit(bundle: Path, model: str, photo: bytes, connections: int, options: Options) -> Row:

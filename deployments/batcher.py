@@ -4,6 +4,9 @@ Serve's own `@serve.batch` cuts its batches before the model is free: without a 
 queue, and with a wait a lone request pays it. Here a batch is taken when the model can start on it, so that batches grow with
 the load and an idle server answers at once.
 
+Callers that were answered together come back one by one. So that the first does not leave alone and all others after it, in turns for
+ever, a batch waits until as many are here as were before, for at most a twentieth of the time that the last batch took.
+
 There are two lanes: `interactive` items go first, but one place in each batch is for `bulk`, which so never starves.
 """
 
@@ -15,12 +18,15 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from deployments.admission import DeadlinePassed
+
+_PATIENCE = 0.05  # of a batch's time, for those that it answered to come back
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class Batcher:
         self._bulk: deque[_Waiting] = deque()
         self._workers: set[asyncio.Task] = set()
         self._num_batches = self._num_items = 0  # that run
+        self._num_expected, self._expected_until = 0, -math.inf  # how many were here when the last batch ended
+        self._arrival = asyncio.Event()
 
     async def submit(self, item: Any, *, bulk: bool = False, deadline: float = math.inf) -> Outcome:
         """Raises what `run` returned as the item's exception, or `DeadlinePassed` where its turn came after `deadline`.
@@ -88,6 +96,7 @@ class Batcher:
         outcome = asyncio.get_running_loop().create_future()
         lane = self._bulk if bulk else self._interactive
         lane.append(_Waiting(item, time.perf_counter(), deadline, outcome))
+        self._arrival.set()
         if len(self._workers) < self._num_at_once and self._is_due():  # in no request's context, since it works for others too
             self._workers.add(asyncio.create_task(self._work(), context=Context()))
         return await outcome
@@ -96,10 +105,18 @@ class Batcher:
         try:
             if self._wait_s and self._num_waiting < self._max_batch_size:
                 await asyncio.sleep(self._wait_s)
+            await self._wait_for_expected()
             while self._is_due() and (batch := self._next_batch()):
                 await self._answer(batch)
+                await self._wait_for_expected()
         finally:
             self._workers.discard(asyncio.current_task())
+
+    async def _wait_for_expected(self) -> None:
+        while 0 < self._num_waiting < self._num_expected and (left_s := self._expected_until - time.perf_counter()) > 0:
+            self._arrival.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrival.wait(), left_s)
 
     @property
     def _num_waiting(self) -> int:
@@ -137,6 +154,9 @@ class Batcher:
         await asyncio.wait([run])
         self._num_batches, self._num_items = self._num_batches - 1, self._num_items - len(batch)
         run_s = time.perf_counter() - start
+        if self._num_at_once == 1:
+            self._num_expected = min(self._num_waiting + len(batch), self._max_batch_size)
+            self._expected_until = start + (1 + _PATIENCE) * run_s
         for each, value in zip(batch, _values(run, len(batch)), strict=True):
             if each.outcome.done():
                 continue

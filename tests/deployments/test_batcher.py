@@ -82,6 +82,62 @@ def test_an_idle_model_waits_for_more_only_where_told_to():
     assert [each.value for each in full] == [2, 4]
 
 
+async def ask_again(batcher: Batcher, name: int, times: int) -> None:
+    """A caller whose next request comes later than those of callers with smaller names."""
+    for _ in range(times):
+        await batcher.submit(name)
+        for _ in range(name):
+            await asyncio.sleep(0)
+
+
+def test_callers_that_were_answered_together_leave_together_again(monkeypatch):
+    monkeypatch.setattr("deployments.batcher._PATIENCE", 1e9)  # all come back in time
+    double = free_doubler()
+
+    async def main():
+        batcher = Batcher(OneThread(double), max_batch_size=8)
+        await asyncio.gather(*(ask_again(batcher, name, times=3) for name in (10, 20, 30)))
+
+    asyncio.run(main())
+    assert [sorted(each) for each in double.batches] == [[10, 20, 30]] * 3
+
+
+def test_callers_in_two_groups_become_one(monkeypatch):
+    monkeypatch.setattr("deployments.batcher._PATIENCE", 1e9)
+    double = Doubler()
+
+    async def main():
+        batcher = Batcher(OneThread(double), max_batch_size=8)
+        first = asyncio.create_task(ask_again(batcher, 10, times=2))
+        await double.is_busy()
+        rest = [asyncio.create_task(ask_again(batcher, name, times=1)) for name in (20, 30)]
+        await asyncio.sleep(0)  # lets them line up
+        double.go_on.set()
+        await asyncio.gather(first, *rest)
+
+    asyncio.run(main())
+    assert [sorted(each) for each in double.batches] == [[10], [10, 20, 30]]
+
+
+def test_a_caller_alone_never_waits_for_others(monkeypatch):
+    monkeypatch.setattr("deployments.batcher._PATIENCE", 1e9)
+    double = free_doubler()
+    asyncio.run(asyncio.wait_for(ask_again(Batcher(OneThread(double), max_batch_size=8), 1, times=3), 10))
+    assert double.batches == [[1]] * 3
+
+
+def test_who_does_not_come_back_is_not_waited_for_long():
+    double = free_doubler()
+
+    async def main():
+        batcher = Batcher(OneThread(double), max_batch_size=8)
+        await asyncio.gather(*(batcher.submit(item) for item in (1, 2, 3)))
+        await asyncio.wait_for(batcher.submit(4), 10)
+
+    asyncio.run(main())
+    assert double.batches == [[1, 2, 3], [4]]
+
+
 def test_who_left_takes_no_place():
     double = Doubler()
 
