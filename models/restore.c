@@ -76,8 +76,10 @@ static int find_contenders(const int16_t *const corner[4], const uint8_t winner[
     return number;
 }
 
-static void decide(const int16_t *const corner[4], const uint8_t *contenders, int number, const Axis *rows, const Axis *columns,
-                   int64_t y, int64_t x, uint8_t *restored) {
+/* The class of each pixel of a cell. Inlined, so that the compiler unrolls it for a `number` that it knows. */
+static inline __attribute__((always_inline)) void decide(const int16_t *const corner[4], const uint8_t *contenders, int number,
+                                                         const Axis *rows, const Axis *columns, int64_t y, int64_t x,
+                                                         uint8_t *restored) {
     float probability[256][4], upper[256], lower[256];
     for (int i = 0; i < number; i++)
         for (int j = 0; j < 4; j++) probability[i][j] = to_float(corner[j][contenders[i]]);
@@ -123,6 +125,9 @@ void maskworks_restore_class_map(const uint8_t *cells, const int32_t *border_cel
         for (int i = 0; i < 4; i++) corner[i] = probabilities + place[around[i]] * num_classes;
         uint8_t contenders[264];
         const int number = find_contenders(corner, winner, (int)num_classes, contenders);
-        decide(corner, contenders, number, rows, columns, y, x, restored);
+        if (number == 2) /* by far the most */
+            decide(corner, contenders, 2, rows, columns, y, x, restored);
+        else
+            decide(corner, contenders, number, rows, columns, y, x, restored);
     }
 }
