@@ -1,4 +1,5 @@
-"""Steady-state samples/s of Ray Train with 1 and 2 workers, beside the same loop without Ray; where a step's time goes; what a report costs.
+"""Steady-state samples/s of Ray Train with 1 and 2 workers, beside the same loop without Ray; where a step's time goes; what a report costs;
+how many photos a CPU can augment.
 
 python -m benchmarks.training
 python -m benchmarks.training --help
@@ -29,7 +30,7 @@ from models.spec import Architecture, SegmenterSpec
 from pipelines.checkpoint import Snapshot, TrainState
 from pipelines.config import OptimizationConfig, ScaleConfig, TrainConfig
 from pipelines.data.sources import draw_if_missing, read_data
-from pipelines.dataset import TrainingSet
+from pipelines.dataset import Sample, TrainingSet
 from pipelines.learner import Learner, build_learner
 from pipelines.progress import Progress
 from pipelines.ray_checkpoints import RayCheckpoints
@@ -39,6 +40,7 @@ from pipelines.workers import Workers
 
 _WARM_UP_STEPS = 3
 _REPORTS = 4
+_AUGMENTED = 300
 _LONG = 10**6
 
 
@@ -119,6 +121,7 @@ def main(config: TrainingBenchmark) -> None:
             results.setdefault((loop, num_workers), []).append(measured)
             print(f"round {round_ + 1}/{config.rounds}  {loop} x {num_workers}: {measured.samples_per_s:.1f} samples/s", flush=True)
     _print_table(config, results)
+    print(f"one CPU augments {_augmented_per_s(config):.0f} photos/s of this size")
 
 
 def run_plain(config: TrainingBenchmark, num_workers: int) -> Measurement:
@@ -218,6 +221,20 @@ def _print_table(config: TrainingBenchmark, results: dict[tuple[str, int], list[
             print(f"{n} worker(s): a report with a checkpoint of {size:.0f} MiB takes {report:.0f} ms of the loop, a look {look:.1f} ms")
     if config.json:
         config.json.write_text(json.dumps(rows, indent=2))
+
+
+def _augmented_per_s(config: TrainingBenchmark) -> float:
+    """What one process can hand to the network: decoded photos, augmented with the defaults (copy-paste too), as tensors."""
+    data = read_data(config.data)
+    spec = SegmenterSpec(Architecture(encoder=config.encoder, instances=True), data.label_set, config.input_size)
+    dataset = TrainingSet(data.splits["train"], spec, data_digest=config.data, cache_bytes=None)
+    samples = [Sample(seed % len(dataset), seed) for seed in range(_AUGMENTED)]
+    for sample in samples:
+        dataset.read(sample.index)
+    begin = time.perf_counter()
+    for sample in samples:
+        dataset[sample]
+    return len(samples) / (time.perf_counter() - begin)
 
 
 def _median_seconds(call: Callable[[], object], pause_s: float = 0.0) -> float:

@@ -24,6 +24,13 @@ class ModelConfig:
     """How a photo fits that size: keep its shape and pad, or stretch."""
     pretrained: bool = False
     """Begin with an encoder pretrained on ImageNet; downloads its weights."""
+    start_from: str | None = None
+    """Begin with what this model has learnt, as far as it fits: a bundle's folder, runs:/<id>/model, models:/<name>/<version> or
+    models:/<name>@<alias>."""
+
+    def __post_init__(self) -> None:
+        if self.pretrained and self.start_from:
+            raise ValueError(f"pretrained is set and start_from is {self.start_from}; a network begins with one of them")
 
 
 @dataclass(frozen=True)

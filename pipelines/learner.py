@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from models.engines.bfloat16 import computes_bfloat16
 from models.losses import training_loss
 from models.spec import SegmenterSpec
+from models.transfer import copy_what_fits
 from models.unet import NormalizedNetwork, build_network
 from pipelines.config import TrainConfig
 from pipelines.dataset import Example
@@ -41,10 +42,14 @@ class Learner:
         return self.average or self.network
 
 
-def build_learner(config: TrainConfig, spec: SegmenterSpec, workers: Workers, clock: StepClock) -> Learner:
-    """A learner with fresh weights, the same on all workers."""
+def build_learner(
+    config: TrainConfig, spec: SegmenterSpec, workers: Workers, clock: StepClock, start: Mapping[str, Tensor] | None = None
+) -> Learner:
+    """A learner with fresh weights, the same on all workers, or with those of `start` that fit."""
     torch.manual_seed(config.optimization.seed)
     network = build_network(spec.architecture, len(spec.label_set), pretrained=config.model.pretrained)
+    if start:
+        copy_what_fits(start, network)
     network = network.to(workers.device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False) if config.optimization.ema_decay else None
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.optimization.weight_decay, fused=True)

@@ -103,9 +103,11 @@ class ModelCard:
 
     def _origin(self) -> list[str]:
         sizes = ", ".join(f"{len(records)} {split}" for split, records in self.data.splits.items())
+        start = self.provenance.get("start_from")
         return [
             f"- data: {self.provenance['data']} ({sizes}), digest `{self.provenance['data_digest']}`",
             f"- run: `{self.provenance['run_id']}`, whose parameters are the whole configuration",
+            *([f"- began with what {start} had learnt"] if start else []),
             f"- code: {self.provenance['code_version']}; {', '.join(f'{name} {number}' for name, number in self.provenance['versions'].items())}",
         ]
 

@@ -21,11 +21,13 @@ from pathlib import Path
 import ray
 import ray.train
 import tyro
+from torch import Tensor
 
-from models.bundle import load_bundle, save_bundle
+from models.bundle import load_bundle, load_network, save_bundle
 from models.golden import FOLDER as GOLDEN
 from models.golden import write_golden
-from models.spec import Architecture, SegmenterSpec
+from models.spec import Architecture, InvalidBundle, SegmenterSpec, read_spec
+from models.transfer import copy_what_fits
 from models.unet import InvalidArchitecture, NormalizedNetwork, build_network, check_input_size
 from models.watch import write_reference
 from pipelines.checkpoint import DamagedCheckpoint, load_weights
@@ -39,6 +41,7 @@ from pipelines.failures import TrainingFailed, reason_of
 from pipelines.model_card import ModelCard
 from pipelines.object_evaluation import marks_objects
 from pipelines.ray_checkpoints import best_checkpoint
+from pipelines.registry import download_bundle
 from pipelines.resources import NotEnoughResources, worker_share
 from pipelines.tracking import TrackedRun, WrongRun, open_run
 from pipelines.train_worker import TrainJob
@@ -53,6 +56,7 @@ def main(config: TrainConfig) -> None:
     architecture = decide_head(config.model.architecture, data)
     spec = SegmenterSpec(architecture, data.label_set, config.model.input_size, config.model.fit_rule)
     check_input_size(spec.architecture, spec.input_size)
+    start = weights_to_start_from(config, spec)
     kind = config.data.partition(":")[0]
 
     _quieten()
@@ -66,7 +70,7 @@ def main(config: TrainConfig) -> None:
     try:
         _record_report(run, data)
         # The MLflow run id in the name: a name used twice would silently go on with the other run's checkpoints.
-        job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes)
+        job = TrainJob(config, spec, ray.put(data), digest, run, share.loader_processes, start and ray.put(start))
         result = fit(config, job, share, f"{run.name}-{run.run_id[:8]}")
         checkpoint, metrics = best_checkpoint(result.filesystem, result.path)
         network = _load_network(checkpoint, spec)
@@ -100,6 +104,20 @@ def decide_head(architecture: Architecture, data: LabelledData) -> Architecture:
     return replace(architecture, instances=can_learn if architecture.instances is None else architecture.instances)
 
 
+def weights_to_start_from(config: TrainConfig, spec: SegmenterSpec) -> dict[str, Tensor] | None:
+    """The weights of the model that a network of `spec` is to begin with; None where it is to begin afresh.
+
+    Raises `InvalidBundle` where there is no such model, `InvalidArchitecture` where hardly any of it fits.
+    """
+    if config.model.start_from is None:
+        return None
+    bundle = download_bundle(config.model.start_from, config.tracking.tracking_uri)
+    weights = load_network(bundle, read_spec(bundle)).state_dict()
+    share = copy_what_fits(weights, build_network(spec.architecture, len(spec.label_set)))
+    print(f"begins with {config.model.start_from}: {share:.1%} of the network fit, the rest begins afresh")
+    return weights
+
+
 def _quieten() -> None:
     """Leaves the terminal to the progress of the training."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it would print each line twice
@@ -124,6 +142,7 @@ def _provenance(config: TrainConfig, run: TrackedRun, metrics: dict[str, float],
         "data": config.data,
         "data_digest": digest,
         "metrics": metrics,
+        "start_from": config.model.start_from,
         "code_version": _code_version(),
         "versions": {package: version(package) for package in ("torch", "segmentation-models-pytorch", "ray", "mlflow")},
     }
@@ -162,7 +181,7 @@ def _code_version() -> str:
 if __name__ == "__main__":
     try:
         main(tyro.cli(TrainConfig))
-    except (InvalidData, InvalidArchitecture, NotEnoughResources, WrongRun, TrainingFailed, DamagedCheckpoint) as error:
+    except (InvalidData, InvalidBundle, InvalidArchitecture, NotEnoughResources, WrongRun, TrainingFailed, DamagedCheckpoint) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the last checkpoint")

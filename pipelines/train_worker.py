@@ -36,6 +36,8 @@ class TrainJob:
     data_digest: str
     run: TrackedRun
     loader_processes: int
+    start: ray.ObjectRef | None = None
+    """To the weights that the network begins with; None for fresh ones."""
 
 
 def train_worker(job: TrainJob) -> None:
@@ -64,7 +66,7 @@ def _train(job: TrainJob, workers: Workers) -> None:
         cache_bytes=job.config.scale.cache_bytes,
     )
     clock = step_clock(workers.device)
-    learner = build_learner(job.config, job.spec, workers, clock)
+    learner = build_learner(job.config, job.spec, workers, clock, ray.get(job.start) if job.start else None)
     checkpoints = RayCheckpoints(workers, job.config.scale.checkpoint_every_s)
     state = checkpoints.restore(learner)
 

@@ -130,6 +130,7 @@ def test_a_card_says_what_the_model_is_how_good_and_where_it_is_weak(report, rec
     spec = SegmenterSpec(Architecture(), LABELS, (96, 128))
     data = LabelledData("masks:here", LABELS, {"train": records, "val": records}, [])
     provenance = {"data": "masks:here", "data_digest": "d1e5", "run_id": "a1b2", "code_version": "c0de", "versions": {"torch": "2.14"}}
+    provenance["start_from"] = "models:/shelf/2"
     card = ModelCard("cans", "3", spec, data, "val", report, provenance).markdown()
     found = report.intervals["boundary_iou"]
     for sentence in (
@@ -142,6 +143,7 @@ def test_a_card_says_what_the_model_is_how_good_and_where_it_is_weak(report, rec
         "model_uri=models:/cans/3",
         "masks:here (3 train, 3 val), digest `d1e5`",
         "run: `a1b2`",
+        "began with what models:/shelf/2 had learnt",
         "Licence",
     ):
         assert sentence in card

@@ -16,14 +16,18 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from models.bundle import load_bundle
+from models.bundle import load_bundle, save_bundle
 from models.fit import preprocess
 from models.golden import FOLDER as GOLDEN
 from models.golden import check_golden
+from models.label_set import LabelSet
 from models.restore import restore_class_map
+from models.spec import Architecture, SegmenterSpec
+from models.unet import build_network
 from models.watch import read_reference
 from pipelines.data.scenes import write_scenes
 
@@ -180,6 +184,19 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once_with_its_reason(training)
     assert artifact.path.endswith("worker-0.txt")
 
 
+def test_a_training_begins_with_what_another_model_learnt(training, tmp_path):
+    spec = SegmenterSpec(Architecture(), LabelSet.from_names(["background", "thing"]), (64, 64))  # other classes, so another head
+    learnt = build_network(spec.architecture, 2)
+    bundle = save_bundle(tmp_path / "learnt", learnt, spec, {})
+    said = finish(training.start("--start-from", str(bundle), "--epochs", "1", "--learning-rate", "1e-12", "--ema-decay", "0"))
+    assert re.search(r"99\.\d% of the network fit, the rest begins afresh", said)
+    mlflow.set_tracking_uri(f"sqlite:///{training.home / 'mlflow.db'}")
+    ours = load_bundle(Path(mlflow.artifacts.download_artifacts("models:/scenes/1")) / "artifacts" / "bundle").network.state_dict()
+    for name, parameter in learnt.named_parameters():
+        if "segmentation_head" not in name:
+            assert torch.allclose(ours[name], parameter, atol=1e-6), name
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -188,6 +205,8 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once_with_its_reason(training)
         (["--num-workers", "500", "--global-batch-size", "500"], "500 CPUs are asked for"),
         (["--num-workers", "500"], "each worker needs an image"),
         (["--epochs", "-1"], "epochs"),
+        (["--start-from", "nowhere"], "error: nowhere"),
+        (["--start-from", "models:/a/1", "--pretrained"], "begins with one of them"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(training, options, reason):
