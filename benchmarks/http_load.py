@@ -5,23 +5,37 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 
 @dataclass(frozen=True)
 class Load:
-    """What came back: each answered request's latency, the failures' statuses (0: hung up), and the measured time."""
+    """What came back: the latencies of answered requests that count, how many were answered in all, the failures' statuses (0: hung up),
+    and the answers a second."""
 
     latencies_s: list[float]
+    num_answered: int
     failures: list[int]
-    elapsed_s: float
+    answers_per_s: float
 
 
-def post_for(seconds: float, *, port: int, path: str, body: bytes, connections: int) -> Load:
-    """Posts `body` to 127.0.0.1 from `connections` connections, each waiting for its answer, for `seconds`."""
-    return asyncio.run(_post_for(seconds, port, post_of(path, body), connections))
+def post_for(seconds: float, *, port: int, path: str, body: bytes, connections: int, warm_up_s: float = 0) -> Load:
+    """Posts `body` to 127.0.0.1 from `connections` connections, each waiting for its answer, for `seconds` after a time to warm up.
+
+    Counts requests that began and ended in those seconds, in which all connections ask.
+    """
+    return asyncio.run(_post_for(seconds, warm_up_s, port, post_of(path, body), connections))
+
+
+def rate_of(latencies_s: Iterable[Sequence[float]]) -> float:
+    """How many a second come of callers who ask again at once, from the latencies of each.
+
+    Of whole requests, since those that a measurement cuts off at either end are up to a batch for each replica.
+    """
+    return sum(len(own) / sum(own) for own in latencies_s if own)
 
 
 @dataclass(frozen=True)
@@ -77,12 +91,12 @@ async def _post_at_rate(rate: float, seconds: float, port: int, request: bytes, 
     return arrivals
 
 
-async def _post_for(seconds: float, port: int, request: bytes, connections: int) -> Load:
-    latencies_s: list[float] = []
-    failures: list[int] = []
-    start = time.perf_counter()
+async def _post_for(seconds: float, warm_up_s: float, port: int, request: bytes, connections: int) -> Load:
+    statuses: list[int] = []
+    start = time.perf_counter() + warm_up_s
 
-    async def client() -> None:
+    async def client() -> list[float]:
+        latencies_s: list[float] = []
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (sent := time.perf_counter()) < start + seconds:
             writer.write(request)
@@ -90,17 +104,18 @@ async def _post_for(seconds: float, port: int, request: bytes, connections: int)
                 answer = await read_answer(reader)
             except (asyncio.IncompleteReadError, ConnectionError):
                 answer = _HUNG_UP
-            if answer.status == 200:
-                latencies_s.append(time.perf_counter() - sent)
-            else:
-                failures.append(answer.status)
+            statuses.append(answer.status)
+            if answer.status == 200 and sent >= start and (ended := time.perf_counter()) <= start + seconds:
+                latencies_s.append(ended - sent)
             if answer.ends_connection:  # as HAProxy asks for when it takes in a new replica
                 writer.close()
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.close()
+        return latencies_s
 
-    await asyncio.gather(*(client() for _ in range(connections)))
-    return Load(latencies_s, failures, time.perf_counter() - start)
+    latencies_s = await asyncio.gather(*(client() for _ in range(connections)))
+    failures = [status for status in statuses if status != 200]
+    return Load(list(chain.from_iterable(latencies_s)), len(statuses) - len(failures), failures, rate_of(latencies_s))
 
 
 class Answer(NamedTuple):

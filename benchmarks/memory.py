@@ -59,9 +59,9 @@ def send(options: Options, **request: object) -> tuple[list[int], list[int]]:
             load = post_for(_LOOK_EVERY_S, connections=options.connections, **request)
             if load.failures:
                 raise SystemExit(f"{len(load.failures)} requests failed with {set(load.failures)}")
-            answered.append(answered[-1] + len(load.latencies_s))
+            answered.append(answered[-1] + load.num_answered)
             resident.append(serving_rss_bytes())
-            progress.update(len(load.latencies_s))
+            progress.update(load.num_answered)
     return answered, resident
 
 

@@ -65,9 +65,8 @@ def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder) / options.model, options.model)
         with server(bundle, options.placement) as port:
-            post_for(3, port=port, path=_PATH, body=photo, connections=16)
-            closed = post_for(options.seconds, port=port, path=_PATH, body=photo, connections=16)
-            capacity = len(closed.latencies_s) / closed.elapsed_s
+            closed = post_for(options.seconds, port=port, path=_PATH, body=photo, connections=16, warm_up_s=3)
+            capacity = closed.answers_per_s
             headers = {"X-Deadline-Ms": f"{1e3 * options.deadline_s:g}"}
             rate = options.load * capacity
             arrivals = post_at_rate(rate, options.seconds, port=port, path=_PATH, body=photo, headers=headers)

@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import psutil
 import tyro
 
-from benchmarks.http_load import post_for
+from benchmarks.http_load import post_for, rate_of
 from benchmarks.service import (
     NUM_PROCESSES,
     Model,
@@ -100,7 +101,6 @@ def _measure_all(photo: bytes, options: Options) -> list[Row]:
             rows += limits.values()
             for placement in options.placements:
                 with server(bundle, placement, engine=options.engine, min_parity=_NO_FLOOR) as port:
-                    post_for(_WARM_UP_S, port=port, path=_PATH, body=photo, connections=max(options.connections))
                     rows += [show(measure_server(port, photo, limit, placement, options)) for limit in limits.values()]
     return rows
 
@@ -118,8 +118,9 @@ def measure_limit(bundle: Path, model: str, photo: bytes, connections: int, opti
     start_together = context.Barrier(num_processes)
     with context.Pool(num_processes, initializer=_receive_barrier, initargs=(start_together,)) as pool:
         results = pool.starmap(_run_stages, [(bundle, photo, options)] * num_processes, chunksize=1)
-    latencies_s = [latency for latencies, _ in results for latency in latencies]
-    return _row("limit", model, connections, latencies_s, options.seconds, None, sum(rss for _, rss in results))
+    latencies_s = [latencies for latencies, _ in results]
+    rss_bytes = sum(rss for _, rss in results)
+    return _row("limit", model, connections, list(chain.from_iterable(latencies_s)), rate_of(latencies_s), None, rss_bytes)
 
 
 def _receive_barrier(barrier) -> None:
@@ -155,17 +156,15 @@ def _run_stages(bundle: Path, photo: bytes, options: Options) -> tuple[list[floa
 
 def measure_server(port: int, photo: bytes, limit: Row, placement: str, options: Options) -> Row:
     """What the server answers while all connections ask all the time."""
-    load = post_for(options.seconds, port=port, path=_PATH, body=photo, connections=limit.connections)
+    connections = limit.connections
+    load = post_for(options.seconds, port=port, path=_PATH, body=photo, connections=connections, warm_up_s=_WARM_UP_S)
     if load.failures:
-        sys.exit(f"{len(load.failures)} of {len(load.failures) + len(load.latencies_s)} requests failed with {set(load.failures)}")
-    return _row(placement, limit.model, limit.connections, load.latencies_s, load.elapsed_s, limit, serving_rss_bytes())
+        sys.exit(f"{len(load.failures)} of {len(load.failures) + load.num_answered} requests failed with {set(load.failures)}")
+    return _row(placement, limit.model, connections, load.latencies_s, load.answers_per_s, limit, serving_rss_bytes())
 
 
-def _row(
-    placement: str, model: str, connections: int, latencies_s: list[float], elapsed_s: float, limit: Row | None, rss_bytes: int
-) -> Row:
+def _row(placement: str, model: str, connections: int, latencies_s: list[float], rate: float, limit: Row | None, rss_bytes: int) -> Row:
     percentiles = statistics.quantiles(latencies_s, n=100)
-    rate = len(latencies_s) / elapsed_s
     ratio = rate / limit.images_per_s if limit else 1.0
     return Row(
         placement,
