@@ -11,10 +11,10 @@ from models.unet import InvalidArchitecture, NormalizedNetwork
 _LEAST_SHARE = 0.5
 
 
-def copy_what_fits(weights: Mapping[str, Tensor], network: NormalizedNetwork) -> float:
-    """Copies each tensor that `network` has under the same name in the same shape; returns their share of all its numbers, in [0, 1].
+def copy_what_fits(weights: Mapping[str, Tensor], network: NormalizedNetwork) -> list[str]:
+    """Copies each tensor that `network` has under the same name in the same shape; returns the names of the rest, which stays as it was.
 
-    The head of other classes, for one, stays as it was. Raises `InvalidArchitecture` where less than half fits.
+    The head of other classes, for one. Raises `InvalidArchitecture` where less than half of the network's numbers fit.
     """
     own = network.state_dict()
     fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
@@ -25,4 +25,4 @@ def copy_what_fits(weights: Mapping[str, Tensor], network: NormalizedNetwork) ->
             "give the --network, --encoder and --decoder-channels that they were trained with"
         )
     network.load_state_dict(own | fitting)
-    return share
+    return sorted(own.keys() - fitting.keys())

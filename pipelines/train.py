@@ -113,8 +113,8 @@ def weights_to_start_from(config: TrainConfig, spec: SegmenterSpec) -> dict[str,
         return None
     bundle = download_bundle(config.model.start_from, config.tracking.tracking_uri)
     weights = load_network(bundle, read_spec(bundle)).state_dict()
-    share = copy_what_fits(weights, build_network(spec.architecture, len(spec.label_set)))
-    print(f"begins with {config.model.start_from}: {share:.1%} of the network fit, the rest begins afresh")
+    fresh = copy_what_fits(weights, build_network(spec.architecture, len(spec.label_set)))
+    print(f"begins with {config.model.start_from}; afresh begin {len(fresh)} tensors{': ' * bool(fresh)}{', '.join(fresh[:2])}")
     return weights
 
 

@@ -26,7 +26,8 @@ def test_a_network_and_its_average_begin_with_another_bundles_weights(tmp_path, 
     bundle = save_bundle(tmp_path / "learnt", learnt, SegmenterSpec(TINY, LabelSet.from_names(["background", "pet"]), (64, 64)), {})
     config = config_of(bundle)
     start = weights_to_start_from(config, SPEC)
-    assert "of the network fit, the rest begins afresh" in capsys.readouterr().out
+    heads = "network.segmentation_head.0.bias, network.segmentation_head.0.weight"
+    assert f"begins with {bundle}; afresh begin 2 tensors: {heads}" in capsys.readouterr().out
     learner = build_learner(config, SPEC, Workers(), StepClock(), start)
     name = next(name for name, _ in learnt.named_parameters() if name.startswith("network.encoder") and name.endswith("weight"))
     assert torch.equal(learner.network.state_dict()[name], learnt.state_dict()[name])
