@@ -114,7 +114,7 @@ def weights_to_start_from(config: TrainConfig, spec: SegmenterSpec) -> dict[str,
     bundle = download_bundle(config.model.start_from, config.tracking.tracking_uri)
     weights = load_network(bundle, read_spec(bundle)).state_dict()
     fresh = copy_what_fits(weights, build_network(spec.architecture, len(spec.label_set)))
-    print(f"begins with {config.model.start_from}; afresh begin {len(fresh)} tensors{': ' * bool(fresh)}{', '.join(fresh[:2])}")
+    print(f"begins with {config.model.start_from}; {len(fresh)} tensors begin afresh: {', '.join(fresh[:2]) or 'none'}")
     return weights
 
 

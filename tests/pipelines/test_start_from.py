@@ -27,7 +27,7 @@ def test_a_network_and_its_average_begin_with_another_bundles_weights(tmp_path, 
     config = config_of(bundle)
     start = weights_to_start_from(config, SPEC)
     heads = "network.segmentation_head.0.bias, network.segmentation_head.0.weight"
-    assert f"begins with {bundle}; afresh begin 2 tensors: {heads}" in capsys.readouterr().out
+    assert f"begins with {bundle}; 2 tensors begin afresh: {heads}" in capsys.readouterr().out
     learner = build_learner(config, SPEC, Workers(), StepClock(), start)
     name = next(name for name, _ in learnt.named_parameters() if name.startswith("network.encoder") and name.endswith("weight"))
     assert torch.equal(learner.network.state_dict()[name], learnt.state_dict()[name])

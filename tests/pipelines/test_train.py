@@ -189,7 +189,7 @@ def test_a_training_begins_with_what_another_model_learnt(training, tmp_path):
     learnt = build_network(spec.architecture, 2)
     bundle = save_bundle(tmp_path / "learnt", learnt, spec, {})
     said = finish(training.start("--start-from", str(bundle), "--epochs", "1", "--learning-rate", "1e-12", "--ema-decay", "0"))
-    assert "afresh begin 2 tensors" in said
+    assert "2 tensors begin afresh" in said
     mlflow.set_tracking_uri(f"sqlite:///{training.home / 'mlflow.db'}")
     ours = load_bundle(Path(mlflow.artifacts.download_artifacts("models:/scenes/1")) / "artifacts" / "bundle").network.state_dict()
     for name, parameter in learnt.named_parameters():
