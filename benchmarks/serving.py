@@ -108,7 +108,7 @@ def _measure_all(photo: bytes, options: Options) -> list[Row]:
 def _median(rows: Sequence[Row]) -> Row:
     """Of each number; the rows measure the same."""
     numbers = {name for name, kind in Row.__annotations__.items() if kind in ("float", "int")}
-    return replace(rows[0], **{name: statistics.median_low(getattr(row, name) for row in rows) for name in numbers})
+    return replace(rows[0], **{name: round(statistics.median(getattr(row, name) for row in rows), 3) for name in numbers})
 
 
 def measure_limit(bundle: Path, model: str, photo: bytes, connections: int, options: Options) -> Row:
