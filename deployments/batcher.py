@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
@@ -86,7 +85,7 @@ class Batcher:
         self._workers: set[asyncio.Task] = set()
         self._num_batches = self._num_items = 0  # that run
         self._num_expected, self._expected_until = 0, -math.inf  # how many were here when the last batch ended
-        self._arrival = asyncio.Event()
+        self._arrival: asyncio.Future | None = None  # what the worker waits for
 
     async def submit(self, item: Any, *, bulk: bool = False, deadline: float = math.inf) -> Outcome:
         """Raises what `run` returned as the item's exception, or `DeadlinePassed` where its turn came after `deadline`.
@@ -96,7 +95,8 @@ class Batcher:
         outcome = asyncio.get_running_loop().create_future()
         lane = self._bulk if bulk else self._interactive
         lane.append(_Waiting(item, time.perf_counter(), deadline, outcome))
-        self._arrival.set()
+        if self._arrival and not self._arrival.done():
+            self._arrival.set_result(None)
         if len(self._workers) < self._num_at_once and self._is_due():  # in no request's context, since it works for others too
             self._workers.add(asyncio.create_task(self._work(), context=Context()))
         return await outcome
@@ -114,9 +114,9 @@ class Batcher:
 
     async def _wait_for_expected(self) -> None:
         while 0 < self._num_waiting < self._num_expected and (left_s := self._expected_until - time.perf_counter()) > 0:
-            self._arrival.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrival.wait(), left_s)
+            self._arrival = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._arrival], timeout=left_s)
+            self._arrival = None
 
     @property
     def _num_waiting(self) -> int:
