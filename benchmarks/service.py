@@ -80,6 +80,8 @@ def server(bundle: Path | str, placement: Placement, **settings: object) -> Iter
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    policy = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # Ray's processes inherit it, as with `chrt --batch 0 ray start`
     ray.init(
         address="local",
         num_cpus=NUM_PROCESSES,
@@ -88,6 +90,7 @@ def server(bundle: Path | str, placement: Placement, **settings: object) -> Iter
         logging_level="ERROR",
         runtime_env={"env_vars": {"PYTHONPATH": paths}},
     )
+    os.sched_setscheduler(0, policy, os.sched_param(0))
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(build_app(AppConfig(model_uri=str(bundle), placement=placement, **replicas | settings)))

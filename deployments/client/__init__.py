@@ -23,6 +23,7 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
 PASSING = (None, 429, 503)  # no answer, or a busy service: the same request may do better later
+_FROM_THE_FRONT = (500, 502, 504)  # without a problem document: the proxy's words for a replica that died with the request
 _PAUSES_S = (0.5, 1, 2, 4)  # before each further try; longer where the service says so
 _CONNECTIONS = 64
 _SUFFIXES = {  # of the other formats: their name
@@ -38,7 +39,7 @@ _SUFFIXES = {  # of the other formats: their name
 
 
 class ServiceError(Exception):
-    """The service refused or did not answer: the problem's words, the HTTP status or None, and how long it asks to wait."""
+    """The service refused or did not answer: the problem's words, its HTTP status or None, and how long it asks to wait."""
 
     def __init__(self, message: str, status: int | None = None, retry_after_s: float = 0) -> None:
         super().__init__(message)
@@ -156,7 +157,7 @@ class Client:
         except requests.RequestException as error:
             raise ServiceError(f"{self.url} does not answer ({type(error).__name__}); check the address and that it runs") from error
         if not answer.ok:
-            raise ServiceError(_detail(answer), answer.status_code, _retry_after_s(answer))
+            raise ServiceError(_detail(answer), None if _is_lost(answer) else answer.status_code, _retry_after_s(answer))
         return answer
 
 
@@ -173,6 +174,11 @@ def _bearer(api_key: str) -> Callable[[requests.PreparedRequest], requests.Prepa
         return request
 
     return sign
+
+
+def _is_lost(answer: requests.Response) -> bool:
+    """Whether the service itself said nothing to the request, which changes nothing and so can be sent again."""
+    return answer.status_code in _FROM_THE_FRONT and answer.headers.get("Content-Type") != "application/problem+json"
 
 
 def _detail(answer: requests.Response) -> str:

@@ -16,7 +16,7 @@ import pytest
 import tyro
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import deployments.client
@@ -110,6 +110,16 @@ def test_tries_and_time_are_bounded(pauses, retry_after, expected):
     with serving(app) as address, Client(address) as service, pytest.raises(ServiceError, match="/v1/model answered 503") as caught:
         service.model()
     assert caught.value.status == 503 and pauses == expected and len(requests) == len(expected) + 1
+
+
+def test_what_died_with_its_replica_is_sent_again_and_what_the_service_failed_at_is_not(pauses):
+    lost, failed = PlainTextResponse("Internal Server Error", 500), Response("{}", 500, media_type="application/problem+json")
+    app, requests = answering(lost, lost, JSONResponse({"version": "1"}), failed)
+    with serving(app) as address, Client(address) as service:
+        assert service.model() == {"version": "1"} and pauses == [0.5, 1]
+        with pytest.raises(ServiceError) as caught:
+            service.model()
+    assert caught.value.status == 500 and len(requests) == 4
 
 
 def test_no_service(pauses):
