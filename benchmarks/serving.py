@@ -1,8 +1,9 @@
 """How near serving comes to the bare functions: `python -m benchmarks.serving`.
 
 One JPEG in, one index PNG of its size out. `limit` is the stages' own functions with no server, one image after another in each of two
-processes (for one connection, in one), with the allocator that Python has, while HAProxy's settings give replicas another. Latencies include waiting behind the other connections. Alone on a machine, or the
-numbers say little. Machines change their pace from minute to minute, so what counts is the median of some rounds, each with a limit of its own.
+processes (for one connection, in one), with Python's own allocator, while HAProxy's settings give replicas another. Latencies include
+waiting behind the other connections. Alone on a machine, or the numbers say little. Machines change their pace from minute to minute, so
+what counts is the median of some rounds, each with a limit of its own.
 """
 
 from __future__ import annotations
